@@ -1,0 +1,163 @@
+//! Congestion control: one small seam.
+//!
+//! An algorithm sees acknowledgements as [`RateSample`]s and a few rare events, and answers with a [`Control`]. It never
+//! sees a socket, a clock or a random source of its own. All three outputs of `Control` are consumed by the sender.
+
+use stackd_base::{Bandwidth, Duration, Gain, Instant, Rng};
+
+/// What the sender may do now. The connection clamps `cwnd` to `snd_cwnd_clamp` and `pacing_rate` to
+/// `SO_MAX_PACING_RATE` after the algorithm has spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Control {
+    /// Congestion window in packets of one MSS (Linux's `snd_cwnd`).
+    pub cwnd: u32,
+    /// Slow start threshold in packets; `u32::MAX` = infinite (`TCP_INFINITE_SSTHRESH`).
+    pub ssthresh: u32,
+    /// Rate to pace at; `None` = not paced by the algorithm (Linux then derives one from `cwnd/srtt` only if fq or
+    /// `SK_PACING_NEEDED` asks for it).
+    pub pacing_rate: Option<Bandwidth>,
+    /// Most bytes to put into one GSO segment; `None` = TSO autosizing by pacing rate (`tcp_tso_autosize`).
+    pub send_quantum: Option<u32>,
+}
+
+/// One delivery-rate sample (draft-cheng-iccrg-delivery-rate-estimation), made on every ACK that acknowledges or
+/// sacks something, plus what Linux hands to `cong_control` along with it.
+#[derive(Clone, Copy, Debug)]
+pub struct RateSample {
+    /// When the ACK arrived at the device (not when it was processed).
+    pub now: Instant,
+    /// MSS in bytes.
+    pub mss: u32,
+    /// `C.delivered` (packets) when the most recently (s)acked packet was sent.
+    pub prior_delivered: u64,
+    /// `C.delivered` now, in packets, over the connection's life.
+    pub delivered_total: u64,
+    /// Packets delivered over `interval`; `None` when no valid sample exists (Linux: `delivered < 0`).
+    pub delivered: Option<u64>,
+    /// max(send phase, ack phase); `None` = invalid. Zero is possible with a coarse clock: it counts as one tick.
+    pub interval: Option<Duration>,
+    /// RTT of the most recently sent packet this ACK (s)acked, never of a retransmission; `None` = no sample.
+    pub rtt: Option<Duration>,
+    /// Packets newly acked or sacked by this ACK.
+    pub acked_sacked: u32,
+    /// Packets newly marked lost on this ACK.
+    pub losses: u32,
+    /// Packets in flight before this ACK was processed.
+    pub prior_in_flight: u32,
+    /// Packets in flight after it.
+    pub in_flight: u32,
+    /// The sample was limited by the application, not by the network.
+    pub is_app_limited: bool,
+    /// The newest packet acked had been retransmitted.
+    pub is_retrans: bool,
+    /// ACK seems to be a delayed one (Linux's `is_ack_delayed`).
+    pub is_ack_delayed: bool,
+    /// Packets delivered with an ECN CE mark over the sample.
+    pub delivered_ce: u32,
+    /// `snd_una` moved.
+    pub snd_una_advanced: bool,
+    /// The sender was limited by cwnd when it sent what this ACK acknowledges (Linux's `tcp_is_cwnd_limited`).
+    pub is_cwnd_limited: bool,
+    /// Where recovery stands.
+    pub ca_state: CaState,
+    /// Packets sent so far (for round counting by algorithms that need it).
+    pub snd_nxt_total: u64,
+    /// Smoothed RTT, if any sample exists yet.
+    pub srtt: Option<Duration>,
+    /// Windowed minimum RTT of the connection (`tcp_min_rtt`).
+    pub min_rtt: Option<Duration>,
+    /// Nothing is outstanding and nothing was just before this: the connection restarts from idle.
+    pub tx_in_flight_at_send: u32,
+}
+
+/// Recovery state, Linux's `tcp_ca_state`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum CaState {
+    /// Nothing dubious.
+    #[default]
+    Open = 0,
+    /// SACKs or duplicate ACKs were seen; nothing is marked lost yet.
+    Disorder = 1,
+    /// ECN told us to reduce.
+    Cwr = 2,
+    /// Fast recovery.
+    Recovery = 3,
+    /// After an RTO.
+    Loss = 4,
+}
+
+/// A congestion event that is not an ordinary ACK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CcEvent {
+    /// Entering fast recovery; `in_flight` packets were outstanding.
+    EnterRecovery { now: Instant, in_flight: u32 },
+    /// Fast recovery or loss recovery is over.
+    ExitRecovery { now: Instant },
+    /// A retransmission timeout marked everything lost.
+    Rto { now: Instant, in_flight: u32 },
+    /// The last reduction proved spurious (DSACK, timestamps, F-RTO): put back what was.
+    Undo { now: Instant },
+    /// ECN-echo asks for one reduction this round.
+    EcnReduce { now: Instant, in_flight: u32 },
+    /// The first transmission after everything sent was acknowledged (Linux's `CA_EVENT_TX_START`).
+    TxStart { now: Instant, app_limited: bool },
+    /// Slow start after idle: idle longer than an RTO, `net.ipv4.tcp_slow_start_after_idle` = 1.
+    IdleRestart { now: Instant, idle: Duration, rto: Duration },
+    /// The path's MSS changed.
+    MssChanged { mss: u32 },
+}
+
+/// A congestion control algorithm.
+pub trait CongestionControl: core::fmt::Debug + Send {
+    /// Name as in `net.ipv4.tcp_congestion_control`.
+    fn name(&self) -> &'static str;
+    /// An ACK arrived. Called after loss detection, with the sample of this ACK.
+    fn on_ack(&mut self, sample: &RateSample, rng: &mut dyn Rng) -> Control;
+    /// Something rarer happened.
+    fn on_event(&mut self, event: CcEvent, rng: &mut dyn Rng) -> Control;
+    /// The current decision, without an event.
+    fn control(&self) -> Control;
+    /// True when the algorithm does its own recovery-time window (BBR): the connection then skips PRR (Linux: has `cong_control`).
+    fn owns_recovery_cwnd(&self) -> bool;
+    /// True when the algorithm must be paced even without fq (BBR).
+    fn needs_pacing(&self) -> bool;
+    /// What `ss -i` and `TCP_CC_INFO` show.
+    fn info(&self) -> CcInfo;
+}
+
+/// Live state for diagnostics (Linux's `union tcp_cc_info`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CcInfo {
+    /// Nothing to show.
+    None,
+    /// `struct tcp_bbr_info`.
+    Bbr {
+        /// Bottleneck bandwidth estimate.
+        bw: Bandwidth,
+        /// Windowed minimum RTT.
+        min_rtt: Option<Duration>,
+        /// Pacing gain.
+        pacing_gain: Gain,
+        /// Window gain.
+        cwnd_gain: Gain,
+        /// Mode: startup, drain, probe_bw, probe_rtt.
+        mode: &'static str,
+    },
+}
+
+/// What an algorithm is told at birth.
+#[derive(Clone, Copy, Debug)]
+pub struct CcConfig {
+    /// Now.
+    pub now: Instant,
+    /// MSS in bytes.
+    pub mss: u32,
+    /// Initial window in packets (RFC 6928: 10).
+    pub initial_cwnd: u32,
+    /// First RTT if the handshake gave one.
+    pub srtt: Option<Duration>,
+    /// One tick of the clock the samples are taken with (`stackd.clock_hz`); zero or RTTs of zero are clamped to it. `None` = do not clamp
+    /// (shows the collapse reported for the 100 Hz clock).
+    pub clock_tick: Option<Duration>,
+}
