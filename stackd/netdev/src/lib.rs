@@ -1,5 +1,7 @@
 //! Devices: those that touch the OS (TAP) and those that do not (loopback, virtual wire), and what composes around them.
 
+pub mod host;
+
 use stackd_base::{Instant, QueueId};
 
 /// A slice of memory that may belong to a hostile client: never turned into a Rust reference.
