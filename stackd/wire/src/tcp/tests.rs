@@ -1,0 +1,146 @@
+use super::*;
+use proptest::prelude::*;
+use std::net::Ipv4Addr;
+
+fn options() -> impl Strategy<Value = (bool, TcpOptions)> {
+    let sack = proptest::collection::vec(any::<(u32, u32)>(), 0..=4);
+    (
+        any::<bool>(),
+        proptest::option::of(1u16..),
+        proptest::option::of(0u8..=14),
+        any::<bool>(),
+        proptest::option::of(any::<(u32, u32)>()),
+        sack,
+        proptest::option::of(0usize..=8),
+    )
+        .prop_map(|(syn, mss, ws, sp, ts, sack, cookie)| {
+            let mut o = TcpOptions { timestamps: ts.map(|(tsval, tsecr)| Timestamps { tsval, tsecr }), ..TcpOptions::NONE };
+            if syn {
+                (o.mss, o.window_scale, o.sack_permitted) = (mss, ws, sp);
+                o.fast_open = cookie.and_then(|n| FastOpenCookie::new(&[7; 16][..2 * n]));
+            } else {
+                o.sack = sack.into_iter().map(|(l, r)| SackBlock { left: SeqNum(l), right: SeqNum(r) }).collect();
+            }
+            (syn, o)
+        })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_parse_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        if let Ok((r, len)) = TcpRepr::parse(&bytes) {
+            prop_assert!(len <= bytes.len() && (20..=60).contains(&len));
+            let mut buf = [0; 60];
+            prop_assert_eq!(r.emit(&mut buf), r.header_len());
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back((syn, options) in options(), ports in any::<(u16, u16)>(), seq in any::<u32>(),
+                                    ack in proptest::option::of(any::<u32>()), bits in any::<u16>(), window in any::<u16>()) {
+        let mut flags = TcpFlags::from_bits(bits).without(TcpFlags::SYN);
+        if syn { flags |= TcpFlags::SYN; }
+        let mut r = TcpRepr { src_port: ports.0, dst_port: ports.1, seq: SeqNum(seq), ack: ack.map(SeqNum), flags, window, urgent: 3, options };
+        let mut buf = [0xaa; 60];
+        let len = r.emit(&mut buf);
+        prop_assert_eq!(len, r.header_len());
+        let keep = r.options.sack_blocks_that_fit();
+        r.options.sack = r.options.sack.iter().take(keep).collect();
+        let back = TcpRepr::parse(&buf[..len]).expect("own header");
+        if back.0.options.fast_open.is_none() { r.options.fast_open = None; }
+        prop_assert_eq!(back, (r, len));
+    }
+
+    #[test]
+    fn etherparse_agrees((syn, options) in options(), seq in any::<u32>(), payload in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let flags = if syn { TcpFlags::SYN } else { TcpFlags::PSH };
+        let r = TcpRepr { src_port: 1, dst_port: 2, seq: SeqNum(seq), ack: Some(SeqNum(9)), flags, window: 5, urgent: 0, options };
+        let mut buf = [0; 60];
+        let len = r.emit(&mut buf);
+        let (src, dst) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        TcpRepr::fill_checksum(&mut buf[..len], src.into(), dst.into(), Sum::of(&payload), payload.len());
+        prop_assert!(verify(&buf[..len], src.into(), dst.into(), Sum::of(&payload), payload.len()));
+        let (h, rest) = etherparse::TcpHeader::from_slice(&buf[..len]).expect("oracle");
+        prop_assert!(rest.is_empty());
+        prop_assert_eq!(h.sequence_number, seq);
+        prop_assert!(h.ack && h.syn == syn);
+        prop_assert_eq!(h.checksum, h.calc_checksum_ipv4_raw(src.octets(), dst.octets(), &payload).expect("sum"));
+        for o in h.options_iterator() { prop_assert!(o.is_ok() || r.options.fast_open.is_some(), "{:?}", o); }
+    }
+}
+
+#[test]
+fn a_syn_looks_like_linuxs() {
+    let options = TcpOptions {
+        mss: Some(1460),
+        window_scale: Some(7),
+        sack_permitted: true,
+        timestamps: Some(Timestamps { tsval: 1, tsecr: 0 }),
+        ..TcpOptions::NONE
+    };
+    let r = TcpRepr { flags: TcpFlags::SYN, options, ..TcpRepr::default() };
+    let mut buf = [0; 60];
+    assert_eq!(r.emit(&mut buf), 40);
+    assert_eq!(buf[20..40], [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]);
+}
+
+fn parse_options(syn: bool, opts: &[u8]) -> TcpOptions {
+    let mut b = vec![0; 20];
+    b.extend(opts);
+    b.resize(b.len().next_multiple_of(4), 0);
+    b[12] = (b.len() / 4 << 4) as u8;
+    b[13] = if syn { 2 } else { 16 };
+    TcpRepr::parse(&b).expect("legal header").0.options
+}
+
+#[test]
+fn bad_option_lengths_end_the_options_not_the_segment() {
+    let before = parse_options(true, &[2, 4, 5, 0xb4, 3, 0, 4, 2]);
+    assert_eq!((before.mss, before.sack_permitted), (Some(1460), false));
+    assert!(!parse_options(true, &[8, 10, 1, 2]).sack_permitted);
+    assert_eq!(parse_options(true, &[3, 1, 7]), TcpOptions::NONE);
+}
+
+#[test]
+fn unknown_options_are_skipped_and_wrong_lengths_ignored() {
+    let o = parse_options(true, &[99, 5, 1, 2, 3, 2, 3, 9, 3, 3, 200, 1]);
+    assert_eq!((o.mss, o.window_scale), (None, Some(14)));
+}
+
+#[test]
+fn syn_only_options_count_only_on_syn() {
+    let o = parse_options(false, &[2, 4, 5, 0xb4, 3, 3, 7, 4, 2, 1, 1, 1]);
+    assert_eq!(o, TcpOptions::NONE);
+    let o = parse_options(true, &[5, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
+    assert!(o.sack.is_empty());
+}
+
+#[test]
+fn a_data_offset_below_five_or_past_the_end_is_refused() {
+    let mut b = [0; 24];
+    b[12] = 4 << 4;
+    assert_eq!(TcpRepr::parse(&b), Err(ParseError::Length));
+    b[12] = 7 << 4;
+    assert_eq!(TcpRepr::parse(&b), Err(ParseError::Truncated));
+    assert_eq!(TcpRepr::parse(&b[..19]), Err(ParseError::Truncated));
+}
+
+#[test]
+fn three_sack_blocks_fit_beside_timestamps() {
+    let b = SackBlock { left: SeqNum(1), right: SeqNum(2) };
+    let o = TcpOptions { timestamps: Some(Timestamps::default()), sack: [b; 4].into_iter().collect(), ..TcpOptions::NONE };
+    assert_eq!((o.sack_blocks_that_fit(), o.len()), (3, 40));
+}
+
+#[test]
+fn accecn_and_md5_round_trip() {
+    let o = TcpOptions {
+        accecn: Some(AccEcnOption { order1: true, count: 2, counters: [0x12_3456, 7, 0] }),
+        md5: Some([9; 16]),
+        ..TcpOptions::NONE
+    };
+    let r = TcpRepr { ack: Some(SeqNum(1)), options: o, ..TcpRepr::default() };
+    let mut buf = [0; 60];
+    let len = r.emit(&mut buf);
+    assert_eq!(TcpRepr::parse(&buf[..len]), Ok((r, len)));
+}
