@@ -1,0 +1,175 @@
+//! The same program over stackd's sockets and over the kernel's: what a comparison needs to be fair.
+
+use std::io::{self, Read, Write};
+use std::net::{self, Shutdown, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which stack a program runs on.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StackArgs {
+    /// Attach socket of the daemon (default: $STACKD_ATTACH, else the daemon's default path).
+    #[arg(long, global = true, value_name = "PATH")]
+    pub attach: Option<PathBuf>,
+    /// Use the kernel's own TCP instead of stackd: the other arm of a comparison.
+    #[arg(long, global = true, conflicts_with = "attach")]
+    pub native: bool,
+    /// How long a blocked call watches the shared memory before it sleeps, in microseconds.
+    #[arg(long, global = true, value_name = "US")]
+    pub spin_us: Option<u64>,
+}
+
+impl StackArgs {
+    /// Opens the stack that was asked for.
+    pub fn open(&self) -> io::Result<Box<dyn Net>> {
+        if self.native {
+            return Ok(Box::new(Native { spin: self.spin_us.is_some_and(|us| us > 0) }));
+        }
+        Ok(Box::new(self.session()?))
+    }
+
+    /// Attaches to the daemon.
+    pub fn session(&self) -> io::Result<stackd_client::Session> {
+        let session = match &self.attach {
+            Some(path) => stackd_client::Session::connect(path)?,
+            None => stackd_client::Session::open_default()?,
+        };
+        if let Some(us) = self.spin_us {
+            session.set_spin(Duration::from_micros(us));
+        }
+        Ok(session)
+    }
+}
+
+/// A stack that opens TCP sockets.
+pub trait Net: Send + Sync {
+    /// Connects, with a congestion control of choice.
+    fn connect(&self, addr: SocketAddr, congestion: Option<&str>) -> io::Result<Box<dyn Stream>>;
+    /// Listens.
+    fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>>;
+}
+
+/// A listening socket.
+pub trait Listener: Send + Sync {
+    /// The next connection.
+    fn accept(&self) -> io::Result<(Box<dyn Stream>, SocketAddr)>;
+    /// Where it listens: the port that was picked, if 0 was asked for.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A connected socket.
+pub trait Stream: Read + Write + Send {
+    /// `TCP_NODELAY`.
+    fn set_nodelay(&self, on: bool) -> io::Result<()>;
+    /// Ends one or both directions.
+    fn shutdown(&self, how: Shutdown) -> io::Result<()>;
+}
+
+impl Net for stackd_client::Session {
+    fn connect(&self, addr: SocketAddr, congestion: Option<&str>) -> io::Result<Box<dyn Stream>> {
+        let mut options = stackd_client::TcpConnect::new(self);
+        if let Some(name) = congestion {
+            options = options.congestion(name);
+        }
+        Ok(Box::new(options.connect(addr)?))
+    }
+    fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(stackd_client::TcpListener::bind_in(self, addr)?))
+    }
+}
+
+impl Listener for stackd_client::TcpListener {
+    fn accept(&self) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
+        let (stream, peer) = self.accept()?;
+        Ok((Box::new(stream), peer))
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl Stream for stackd_client::TcpStream {
+    fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.set_nodelay(on)
+    }
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+}
+
+/// The kernel's TCP. With `spin` a reader polls instead of sleeping, so that both stacks may burn the same CPU for latency.
+#[derive(Debug)]
+struct Native {
+    spin: bool,
+}
+
+impl Net for Native {
+    fn connect(&self, addr: SocketAddr, congestion: Option<&str>) -> io::Result<Box<dyn Stream>> {
+        use rustix::net::{self as rnet, AddressFamily, SocketFlags, SocketType};
+        let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let fd = rnet::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        if let Some(name) = congestion {
+            rnet::sockopt::set_tcp_congestion(&fd, name)?;
+        }
+        rnet::connect(&fd, &addr)?;
+        Ok(Box::new(NativeStream { inner: net::TcpStream::from(fd), spin: self.spin }))
+    }
+    fn listen(&self, addr: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(NativeListener { inner: net::TcpListener::bind(addr)?, spin: self.spin }))
+    }
+}
+
+#[derive(Debug)]
+struct NativeListener {
+    inner: net::TcpListener,
+    spin: bool,
+}
+
+impl Listener for NativeListener {
+    fn accept(&self) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
+        let (inner, peer) = self.inner.accept()?;
+        Ok((Box::new(NativeStream { inner, spin: self.spin }), peer))
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+#[derive(Debug)]
+struct NativeStream {
+    inner: net::TcpStream,
+    spin: bool,
+}
+
+impl Read for NativeStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.spin {
+            return self.inner.read(buf);
+        }
+        loop {
+            match rustix::net::recv(&self.inner, &mut *buf, rustix::net::RecvFlags::DONTWAIT) {
+                Ok((n, _)) => return Ok(n),
+                Err(rustix::io::Errno::AGAIN) => std::hint::spin_loop(),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl Write for NativeStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.inner.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl Stream for NativeStream {
+    fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.inner.set_nodelay(on)
+    }
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.inner.shutdown(how)
+    }
+}
