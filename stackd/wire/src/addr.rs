@@ -124,10 +124,7 @@ mod tests {
 
     #[test]
     fn group_addresses_map_to_the_rfcs_ethernet_addresses() {
-        assert_eq!(
-            MacAddr::of_multicast_v4(Ipv4Addr::new(224, 129, 2, 3)),
-            MacAddr([1, 0, 0x5e, 1, 2, 3])
-        );
+        assert_eq!(MacAddr::of_multicast_v4(Ipv4Addr::new(224, 129, 2, 3)), MacAddr([1, 0, 0x5e, 1, 2, 3]));
         let solicited: Ipv6Addr = "ff02::1:ff12:3456".parse().expect("address");
         assert_eq!(MacAddr::of_multicast_v6(solicited), MacAddr([0x33, 0x33, 0xff, 0x12, 0x34, 0x56]));
         assert!(MacAddr::of_multicast_v6(solicited).is_group());

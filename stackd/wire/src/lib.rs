@@ -5,16 +5,33 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+pub mod arp;
 pub mod checksum;
 mod error;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+pub mod ndp;
 mod offload;
 pub mod tcp;
+pub mod udp;
+
+#[cfg(test)]
+mod tests;
 
 pub use addr::{EcnCodepoint, MacAddr};
+pub use arp::{ArpOperation, ArpRepr};
 pub use checksum::Sum;
 pub use error::ParseError;
+pub use ethernet::{EtherType, EthernetRepr};
+pub use icmp::{IcmpRepr, Unreachable};
+pub use ipv4::Ipv4Repr;
+pub use ipv6::{ExtensionError, Extensions, Ipv6Fragment, Ipv6Repr, ParameterProblem};
+pub use ndp::{NdpRepr, PrefixInfo, RouterAdvert};
 pub use offload::{Gso, Offload};
 pub use tcp::{AccEcnOption, FastOpenCookie, SackBlock, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};
+pub use udp::UdpRepr;
 
 /// Protocol numbers of IPv4's `protocol` and IPv6's `next header` (IANA).
 pub mod proto {

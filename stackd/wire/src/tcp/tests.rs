@@ -14,7 +14,8 @@ fn options() -> impl Strategy<Value = (bool, TcpOptions)> {
         proptest::option::of(0usize..=8),
     )
         .prop_map(|(syn, mss, ws, sp, ts, sack, cookie)| {
-            let mut o = TcpOptions { timestamps: ts.map(|(tsval, tsecr)| Timestamps { tsval, tsecr }), ..TcpOptions::NONE };
+            let mut o =
+                TcpOptions { timestamps: ts.map(|(tsval, tsecr)| Timestamps { tsval, tsecr }), ..TcpOptions::NONE };
             if syn {
                 (o.mss, o.window_scale, o.sack_permitted) = (mss, ws, sp);
                 o.fast_open = cookie.and_then(|n| FastOpenCookie::new(&[7; 16][..2 * n]));
@@ -88,7 +89,7 @@ fn parse_options(syn: bool, opts: &[u8]) -> TcpOptions {
     let mut b = vec![0; 20];
     b.extend(opts);
     b.resize(b.len().next_multiple_of(4), 0);
-    b[12] = (b.len() / 4 << 4) as u8;
+    b[12] = ((b.len() / 4) << 4) as u8;
     b[13] = if syn { 2 } else { 16 };
     TcpRepr::parse(&b).expect("legal header").0.options
 }
@@ -128,7 +129,8 @@ fn a_data_offset_below_five_or_past_the_end_is_refused() {
 #[test]
 fn three_sack_blocks_fit_beside_timestamps() {
     let b = SackBlock { left: SeqNum(1), right: SeqNum(2) };
-    let o = TcpOptions { timestamps: Some(Timestamps::default()), sack: [b; 4].into_iter().collect(), ..TcpOptions::NONE };
+    let o =
+        TcpOptions { timestamps: Some(Timestamps::default()), sack: [b; 4].into_iter().collect(), ..TcpOptions::NONE };
     assert_eq!((o.sack_blocks_that_fit(), o.len()), (3, 40));
 }
 
