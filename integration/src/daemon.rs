@@ -35,7 +35,8 @@ impl Daemon {
         std::fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
         let notify_path = dir.join(format!("{name}.notify"));
         let _ = std::fs::remove_file(&notify_path);
-        let notify = UnixDatagram::bind(&notify_path).with_context(|| format!("cannot bind {}", notify_path.display()))?;
+        let notify =
+            UnixDatagram::bind(&notify_path).with_context(|| format!("cannot bind {}", notify_path.display()))?;
         let log = File::create(dir.join(format!("{name}.log")))?;
         let mut command = Command::new(bins::path("stackd")?);
         command
@@ -147,7 +148,8 @@ pub fn wait_exit(pidfd: impl AsFd, limit: Duration) -> Result<bool> {
 }
 
 fn run_tool(tool: &str, control: &Path, args: &[&str]) -> Result<String> {
-    let output = Command::new(bins::path(tool)?).env("STACKD_CONTROL", control).args(args).stdin(Stdio::null()).output()?;
+    let output =
+        Command::new(bins::path(tool)?).env("STACKD_CONTROL", control).args(args).stdin(Stdio::null()).output()?;
     if !output.status.success() {
         bail!("{tool} {} ended with {}: {}", args.join(" "), output.status, String::from_utf8_lossy(&output.stderr));
     }

@@ -3,5 +3,6 @@
 
 pub mod bins;
 pub mod daemon;
+pub mod demo;
 pub mod ns;
 pub mod progress;

@@ -22,7 +22,9 @@ pub fn support() -> &'static Support {
         let no_netns = probe(&["true"]).err().map(|e| format!("{e:#}"));
         let no_tap = match &no_netns {
             Some(why) => Some(why.clone()),
-            None => probe(&["sh", "-c", "exec 3<>/dev/net/tun"]).err().map(|e| format!("/dev/net/tun cannot be opened: {e:#}")),
+            None => probe(&["sh", "-c", "exec 3<>/dev/net/tun"])
+                .err()
+                .map(|e| format!("/dev/net/tun cannot be opened: {e:#}")),
         };
         Support { no_netns, no_tap }
     })
@@ -43,7 +45,11 @@ pub fn inside(program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
 
 fn nsrun() -> Result<std::path::PathBuf> {
     let path = crate::bins::dir()?.join("nsrun");
-    anyhow::ensure!(path.exists(), "{} does not exist: build it with `cargo build -p stackd-integration`", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "{} does not exist: build it with `cargo build -p stackd-integration`",
+        path.display()
+    );
     Ok(path)
 }
 
