@@ -1,1 +1,12 @@
+//! One shard's whole stack: IP, sockets, routes, neighbours, sysctls. Sans-I/O: packets, time and randomness are arguments.
+//!
+//! [`Stack`] is the facade. The bytes of sockets belong to the shell, behind [`ByteStore`].
+#![forbid(unsafe_code)]
 
+pub mod demux;
+mod store;
+pub mod timer_wheel;
+mod types;
+
+pub use store::{ByteStore, FifoKind, OwnerId};
+pub use types::{Domain, Readiness, Shutdown, SockEvent, SocketKind, StackConfig};
