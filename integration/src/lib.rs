@@ -1,6 +1,7 @@
 //! What the end-to-end tests, the demo and the benchmarks share: building and finding our programs, network
 //! namespaces, daemons that are started and stopped, and the shape of a visible skip.
 
+pub mod bench;
 pub mod bins;
 pub mod daemon;
 pub mod demo;

@@ -77,3 +77,51 @@ fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
     let path = path.as_ref();
     std::fs::write(path, text).with_context(|| format!("cannot write {text:?} to {}", path.display()))
 }
+
+/// A network namespace that lives as long as this value, beside the one this process is in.
+#[derive(Debug)]
+pub struct Namespace {
+    holder: std::process::Child,
+    fd: std::fs::File,
+}
+
+impl Namespace {
+    /// Makes one with `lo` up. It belongs to the same user namespace as this process.
+    pub fn new() -> Result<Self> {
+        use std::io::Read;
+        // The holder tells that it is inside by writing a byte, and stays until its input ends.
+        let mut holder =
+            inside("sh")?.args(["-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut ready = [0];
+        holder.stdout.as_mut().context("no output")?.read_exact(&mut ready).context("no network namespace")?;
+        let fd = std::fs::File::open(format!("/proc/{}/ns/net", holder.id()))?;
+        Ok(Self { holder, fd })
+    }
+
+    /// Runs `work` on a thread inside it. Processes that it starts stay inside.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        use std::os::fd::AsFd;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                move_into_link_name_space(self.fd.as_fd(), Some(LinkNameSpaceType::Network))
+                    .context("cannot enter the network namespace")?;
+                work()
+            });
+            thread.join().map_err(|_| anyhow::anyhow!("work in a namespace panicked"))?
+        })
+    }
+
+    /// The namespace's descriptor, to move interfaces into it.
+    pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}

@@ -1,1 +1,56 @@
-fn main() {}
+//! `cargo bench-pairs`: each row of the design's table, stackd against native Linux, in the same run.
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use stackd_integration::bench::{self, Method, Row};
+use stackd_integration::{bins, ns};
+use std::os::unix::process::CommandExt;
+
+/// Benchmarks in namespaces of their own, paired with native Linux.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Rows to measure (default: all).
+    rows: Vec<Row>,
+    /// Pairs per row.
+    #[arg(long, default_value_t = 10)]
+    pairs: usize,
+    /// Seconds per run.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// More lines of daemon configuration, before the first table.
+    #[arg(long, default_value = "")]
+    config: String,
+    /// Print JSON lines as well.
+    #[arg(long)]
+    json: bool,
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    if !args.inside {
+        bins::build()?;
+        let support = ns::support();
+        if let Some(why) = support.no_netns.as_ref().or(support.no_tap.as_ref()) {
+            bail!("benchmarks need a network namespace and a TAP: {why}");
+        }
+        return Err(ns::inside(std::env::current_exe()?)?
+            .env("STACKD_TEST_PREBUILT", "1")
+            .arg("--inside")
+            .args(std::env::args_os().skip(1))
+            .exec()
+            .into());
+    }
+    let dir = tempfile::tempdir()?;
+    let topology = bench::topology::Topology::new(dir.path(), &args.config)?;
+    let rows = if args.rows.is_empty() { Row::ALL.to_vec() } else { args.rows };
+    for row in rows {
+        let pairs = bench::measure(&topology, row, Method { pairs: args.pairs, seconds: args.seconds })?;
+        println!("{}", pairs.line());
+        if args.json {
+            println!("{}", serde_json::to_string(&pairs)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Where a benchmark runs: this namespace is the Linux peer; a second one holds the native client, joined by veth; the
+//! daemon's TAP ends in this one.
+
+use crate::bins;
+use crate::daemon::Daemon;
+use crate::ns::Namespace;
+use anyhow::{Context, Result};
+use stackd_netdev::host;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// One of the two things compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// Through our daemon.
+    Stackd = 0,
+    /// Linux alone.
+    Native = 1,
+}
+
+/// Namespaces, daemon and load program of a run.
+#[derive(Debug)]
+pub struct Topology {
+    client_ns: Namespace,
+    daemon: Daemon,
+    load: PathBuf,
+}
+
+/// A running server. Killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub addr: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const PEER_VETH: &str = "10.79.0.1";
+const CLIENT_VETH: &str = "10.79.0.2";
+const PEER_TAP: &str = "10.78.0.1";
+const STACKD_TAP: &str = "10.78.0.2";
+
+impl Topology {
+    /// Builds it inside this process's namespace (see `ns::enter`).
+    pub fn new(dir: &Path, extra_config: &str) -> Result<Self> {
+        let client_ns = Namespace::new()?;
+        host::veth_add("veth-peer", "veth-client", Some(client_ns.fd())).context("cannot make a veth pair")?;
+        host::addr_add("veth-peer", PEER_VETH.parse()?, 24)?;
+        host::link_up("veth-peer")?;
+        client_ns.run(|| {
+            host::addr_add("veth-client", CLIENT_VETH.parse()?, 24)?;
+            Ok(host::link_up("veth-client")?)
+        })?;
+        // The same buffers on both sides of every comparison.
+        for sysctls in ["/proc/sys/net/ipv4/tcp_wmem", "/proc/sys/net/ipv4/tcp_rmem"] {
+            std::fs::write(sysctls, "4096 131072 67108864")?;
+            client_ns.run(|| Ok(std::fs::write(sysctls, "4096 131072 67108864")?))?;
+        }
+        let config = format!(
+            r#"
+{extra_config}
+[sysctl]
+"net.ipv4.tcp_wmem" = "4096 131072 67108864"
+"net.ipv4.tcp_rmem" = "4096 131072 67108864"
+
+[[device]]
+name = "tap0"
+kind = "tap"
+host_addresses = ["{PEER_TAP}/24"]
+addresses = ["{STACKD_TAP}/24"]
+qdisc = "fq"
+"#
+        );
+        let daemon = Daemon::start(dir, "bench", &config)?;
+        Ok(Self { client_ns, daemon, load: bins::path("load")? })
+    }
+
+    /// Starts the load server that belongs to an arm.
+    pub fn server(&self, arm: Arm, local: bool, spin: bool) -> Result<Server> {
+        let mut command = Command::new(&self.load);
+        let addr = match (arm, local) {
+            (Arm::Stackd, true) => {
+                command.arg("--attach").arg(self.daemon.attach());
+                STACKD_TAP
+            }
+            (Arm::Stackd, false) => {
+                command.arg("--native");
+                PEER_TAP
+            }
+            (Arm::Native, true) => {
+                command.arg("--native");
+                "127.0.0.1"
+            }
+            (Arm::Native, false) => {
+                command.arg("--native");
+                PEER_VETH
+            }
+        };
+        command.args(["--spin-us", if spin { "1000000" } else { "0" }]);
+        let mut child = command.args(["serve", &format!("{addr}:0")]).stdout(Stdio::piped()).spawn()?;
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut first)?;
+        Ok(Server { child, addr: first.trim().to_owned() })
+    }
+
+    /// The client command of an arm, its mode still to be appended.
+    pub fn client(&self, arm: Arm, _local: bool) -> Result<Command> {
+        let mut command = Command::new(&self.load);
+        match arm {
+            Arm::Stackd => command.arg("--attach").arg(self.daemon.attach()),
+            Arm::Native => command.arg("--native"),
+        };
+        Ok(command)
+    }
+
+    /// Runs a client where it belongs.
+    pub fn output(&self, arm: Arm, local: bool, command: &mut Command) -> Result<Output> {
+        if arm == Arm::Native && !local { self.client_ns.run(|| Ok(command.output()?)) } else { Ok(command.output()?) }
+    }
+
+    /// The daemon.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// The daemon's log, for error messages.
+    pub fn daemon_log(&self) -> String {
+        self.daemon.log()
+    }
+}
+
+/// CPU seconds that this whole machine has spent so far, interrupts included.
+pub fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let fields: Vec<f64> =
+        stat.lines().next().unwrap_or("").split_whitespace().skip(1).map(|f| f.parse().unwrap_or(0.0)).collect();
+    // user nice system idle iowait irq softirq steal: all but idle, iowait and steal.
+    let busy: f64 = [0, 1, 2, 5, 6].iter().filter_map(|&i| fields.get(i)).sum();
+    Ok(busy / 100.0)
+}
