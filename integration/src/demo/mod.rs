@@ -3,7 +3,7 @@
 mod linux;
 mod lossy;
 
-pub use linux::{linux, tap};
+pub use linux::{Fetched, httpget, linux, tap};
 pub use lossy::{Row, lossy_path};
 
 use anyhow::{Context, Result};

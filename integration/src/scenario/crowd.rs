@@ -1,0 +1,84 @@
+//! Many connections: at once, one after the other, and from wrk.
+
+use super::{Served, any_port, native, ours, run};
+use crate::bed::Bed;
+use crate::bins;
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+/// What a daemon holds at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Open descriptors of the daemon's process.
+    pub descriptors: usize,
+    /// Its resident memory in KiB.
+    pub resident_kib: u64,
+    /// TCP sockets it shows, TIME_WAIT left out.
+    pub sockets: usize,
+}
+
+/// Counts descriptors, memory and sockets of the daemon.
+pub fn held(bed: &Bed) -> Result<Held> {
+    let pid = bed.daemon.pid();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let resident_kib = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .and_then(|l| l.split_whitespace().next())
+        .and_then(|n| n.parse().ok())
+        .context("no VmRSS")?;
+    let sockets = bed.daemon.ss(&["-Htan", "exclude", "time-wait"])?.lines().count();
+    Ok(Held { descriptors, resident_kib, sockets })
+}
+
+/// `count` connections from our client to a Linux server, all open at once and all alive at the end.
+pub fn hold_many(bed: &Bed, v6: bool, count: usize) -> Result<()> {
+    let server = Served::start(native("load")?.args(["serve", &any_port(bed.kernel(v6))]))?;
+    let mut client = ours(bed, "load")?
+        .args(["hold", &server.addr.to_string(), "--count", &count.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut out = BufReader::new(client.stdout.take().context("no output")?);
+    let mut line = String::new();
+    out.read_line(&mut line)?;
+    ensure!(line.trim() == count.to_string(), "opened {:?} of {count}; {}", line.trim(), bed.daemon.log());
+    let seen = bed.daemon.ss(&["-Htn", "state", "established"])?.lines().count();
+    ensure!(seen == count, "ss-rs shows {seen} established connections, want {count}");
+    client.stdin.take().context("no input")?.flush()?;
+    line.clear();
+    out.read_line(&mut line)?;
+    ensure!(line.trim() == format!("{count} alive"), "{line:?}");
+    ensure!(client.wait()?.success(), "the client failed");
+    Ok(())
+}
+
+/// `count` connect/request/close rounds with Linux in both directions; returns what was held before and after.
+pub fn short_connections(bed: &Bed, v6: bool, count: u64) -> Result<(Held, Held)> {
+    let theirs = Served::start(native("load")?.args(["serve", &any_port(bed.kernel(v6))]))?;
+    let warm_up = |n: u64, addr: &str| run(ours(bed, "load")?.args(["crr", addr, "--count", &n.to_string()]));
+    // The first connections size the tables; a leak would grow with the number of those that follow.
+    warm_up(1000.min(count), &theirs.addr.to_string())?;
+    let before = held(bed)?;
+    run(ours(bed, "load")?.args(["crr", &theirs.addr.to_string(), "--count", &count.to_string()]))
+        .with_context(|| bed.daemon.log())?;
+    let after = held(bed)?;
+    Ok((before, after))
+}
+
+/// wrk against our HTTP server for `seconds`; returns requests per second.
+pub fn wrk_load(bed: &Bed, v6: bool, connections: u32, seconds: u32) -> Result<f64> {
+    let wrk = bins::system("wrk").context("wrk is not installed")?;
+    let root = tempfile::tempdir()?;
+    let httpd = Served::start(ours(bed, "httpd")?.arg(any_port(bed.ours(v6))).arg(root.path()))?;
+    let text = run(Command::new(wrk)
+        .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")])
+        .arg(format!("http://{}/bytes/1024", httpd.addr)))?;
+    ensure!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
+    let rate = text.lines().find_map(|l| l.trim().strip_prefix("Requests/sec:")).context("wrk gave no rate")?;
+    let rate: f64 = rate.trim().parse()?;
+    ensure!(rate > 0.0, "{text}");
+    Ok(rate)
+}
