@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         );
         cases.push(
             case(name("filecopy_through_loss_reordering_duplication_corruption"), move || {
-                let bed = Bed::new("", IMPAIRED)?;
+                let bed = Bed::new("", scenario::IMPAIRED)?;
                 scenario::filecopy_both_ways(&bed, v6, 32 * MIB, "bbr")
             })
             .tap(),
@@ -68,22 +68,3 @@ fn main() -> ExitCode {
     }
     trials::main(cases)
 }
-
-/// 1 % loss, 5 % reordering, 1 % duplication, 0.1 % corruption, both ways.
-const IMPAIRED: &str = r#"
-[device.emulate]
-delay = "1ms"
-loss = "1%"
-reorder = "5%"
-duplicate = "1%"
-corrupt = "0.1%"
-limit = 100000
-
-[device.emulate_ingress]
-delay = "1ms"
-loss = "1%"
-reorder = "5%"
-duplicate = "1%"
-corrupt = "0.1%"
-limit = 100000
-"#;

@@ -27,25 +27,6 @@ struct Args {
     inside: bool,
 }
 
-/// 1 % loss, 5 % reordering, 1 % duplication, 0.1 % corruption, on the way out and on the way in.
-const IMPAIRED: &str = r#"
-[device.emulate]
-delay = "1ms"
-loss = "1%"
-reorder = "5%"
-duplicate = "1%"
-corrupt = "0.1%"
-limit = 100000
-
-[device.emulate_ingress]
-delay = "1ms"
-loss = "1%"
-reorder = "5%"
-duplicate = "1%"
-corrupt = "0.1%"
-limit = 100000
-"#;
-
 fn main() -> Result<()> {
     let args = Args::parse();
     if !args.inside {
@@ -78,7 +59,7 @@ fn main() -> Result<()> {
             Ok(())
         })?;
         failed += show(&args, family, "impaired", || {
-            scenario::filecopy_both_ways(&Bed::new("", IMPAIRED)?, v6, bytes, "bbr")
+            scenario::filecopy_both_ways(&Bed::new("", scenario::IMPAIRED)?, v6, bytes, "bbr")
         })?;
     }
     if failed > 0 {

@@ -13,6 +13,25 @@ use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+/// 1 % loss, 5 % reordering, 1 % duplication, 0.1 % corruption, on the way out and on the way in.
+pub const IMPAIRED: &str = r#"
+[device.emulate]
+delay = "1ms"
+loss = "1%"
+reorder = "5%"
+duplicate = "1%"
+corrupt = "0.1%"
+limit = 100000
+
+[device.emulate_ingress]
+delay = "1ms"
+loss = "1%"
+reorder = "5%"
+duplicate = "1%"
+corrupt = "0.1%"
+limit = 100000
+"#;
+
 /// A program of ours that printed its address and serves until this value is dropped.
 #[derive(Debug)]
 pub struct Served {
