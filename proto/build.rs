@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .bytes(".stackd.v1.SendRequest.data")
         .bytes(".stackd.v1.ReceiveResponse.data")
-        .bytes(".stackd.v1.ClientFrame.frame.data")
-        .bytes(".stackd.v1.ServerFrame.frame.data")
+        .bytes(".stackd.v1.ClientFrame.data")
+        .bytes(".stackd.v1.ServerFrame.data")
         .bytes(".stackd.v1.CaptureChunk.pcapng")
         .compile_fds(descriptors)?;
     Ok(())

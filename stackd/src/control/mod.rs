@@ -1,5 +1,125 @@
 //! The control plane: `stackd.v1` over a Unix socket.
 //!
-//! Tasks here never touch a shard's data: they send [`backend::Command`]s and await replies.
+//! Tasks here never touch a shard's data: they send [`backend::Command`]s and await replies. Who may do what is decided in one
+//! place, [`access`], before a service sees the call.
 
+pub mod access;
 pub mod backend;
+mod capture;
+mod deadline;
+mod diag;
+mod merge;
+mod net;
+mod observe;
+mod pcapng;
+mod socket;
+mod sysctl;
+
+#[cfg(test)]
+mod tests;
+
+use std::{os::unix::net::UnixListener, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use stackd_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        capture_service_server::CaptureServiceServer, client_service_server::ClientServiceServer,
+        counter_service_server::CounterServiceServer, daemon_service_server::DaemonServiceServer,
+        diag_service_server::DiagServiceServer, net_service_server::NetServiceServer,
+        qdisc_service_server::QdiscServiceServer, socket_service_server::SocketServiceServer,
+        sysctl_service_server::SysctlServiceServer,
+    },
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+use self::{access::AccessLayer, backend::Backend, deadline::DeadlineLayer};
+
+/// What the daemon tells about itself; fixed at start.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Version of the daemon.
+    pub version: String,
+    /// Where this control socket is.
+    pub control_path: PathBuf,
+    /// Where clients attach.
+    pub attach_path: PathBuf,
+    /// The configuration file; empty: the embedded default.
+    pub config_path: PathBuf,
+    /// `stackd.clock_hz` at start.
+    pub clock_hz: u32,
+    /// Random; changes with each start.
+    pub boot_id: u64,
+}
+
+/// Limits of the control plane.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Calls in progress on one connection; more wait.
+    pub calls_per_connection: usize,
+    /// Time for one control call. Socket calls, which may wait by design, and streams are exempt.
+    pub call_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { calls_per_connection: 1024, call_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Serves every service on `listener` until `shutdown` completes. Calls in progress are then cut after a second: leases
+/// and watches never end by themselves.
+pub async fn serve(
+    listener: UnixListener,
+    backend: Backend,
+    facts: Facts,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    listener.set_nonblocking(true).context("control socket: cannot make it non-blocking")?;
+    let listener = tokio::net::UnixListener::from_std(listener).context("control socket: cannot register it")?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SysctlServiceServer<sysctl::Service>>().await;
+    health.set_serving::<NetServiceServer<net::Service>>().await;
+    health.set_serving::<DiagServiceServer<diag::Service>>().await;
+    health.set_serving::<SocketServiceServer<socket::Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("reflection: the descriptor set does not load")?;
+    let facts = Arc::new(facts);
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let server = Server::builder()
+        .concurrency_limit_per_connection(limits.calls_per_connection)
+        .layer(AccessLayer::for_this_process())
+        .layer(DeadlineLayer::new(limits.call_timeout))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(SysctlServiceServer::new(sysctl::Service::new(backend.clone())))
+        .add_service(NetServiceServer::new(net::Service::new(backend.clone())))
+        .add_service(QdiscServiceServer::new(net::Service::new(backend.clone())))
+        .add_service(DiagServiceServer::new(diag::Service::new(backend.clone())))
+        .add_service(CounterServiceServer::new(observe::Service::new(backend.clone(), Arc::clone(&facts))))
+        .add_service(ClientServiceServer::new(observe::Service::new(backend.clone(), Arc::clone(&facts))))
+        .add_service(DaemonServiceServer::new(observe::Service::new(backend.clone(), facts)))
+        .add_service(CaptureServiceServer::new(capture::Service::new(backend.clone())))
+        .add_service(SocketServiceServer::new(socket::Service::new(backend)))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            shutdown.await;
+            let _ = stop.send(true);
+        });
+    let mut stopping = stopping;
+    tokio::select! {
+        done = server => done.context("control server")?,
+        () = async {
+            if stopping.wait_for(|stop| *stop).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        } => {}
+    }
+    Ok(())
+}
