@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod demux;
+pub mod packet;
+pub mod port;
 mod store;
 pub mod timer_wheel;
 mod types;
