@@ -1,0 +1,295 @@
+//! The daemon's view of one session: everything a shard needs to serve a client's shared memory.
+//!
+//! ```text
+//! let session = DaemonSession::create(Geometry::default(), quota_chunks)?;      // attach server
+//! let ring = session.open_ring()?;                                             // one per client thread; moves to the shard
+//! loop { ring.pop(&mut arg)? -> Sqe ... ring.complete(cqe, &arg)?; ring.flush()? }
+//! let (tx, rx, status) = session.open_socket()?;                               // FIFO halves, dropped at close
+//! before blocking: session.prepare_sleep(); every ring: is_empty()? ; block on session.doorbell(); session.awake();
+//! ```
+
+use crate::abi::{Arg, Cqe, Opcode, Sqe};
+use crate::breach::Breach;
+use crate::chunk::ChunkPool;
+use crate::doorbell::Asleep;
+use crate::fifo::{RxWriter, TxReader};
+use crate::region::{Geometry, MappedRing, Region, RingPair};
+use crate::ring::{Consumer, Producer};
+use core::sync::atomic::Ordering;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Shared memory of one client process. Cheap to clone; all clones are the same session.
+#[derive(Clone, Debug)]
+pub struct DaemonSession {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: Arc<ChunkPool>,
+    doorbell: OwnedFd,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    free: Vec<u32>,
+    fresh: u32,
+    open: u32,
+    limit: u32,
+    rings_opened: u32,
+}
+
+/// Makes an eventfd as doorbells are: non-blocking, close-on-exec.
+pub fn doorbell_fd() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+/// Rings an eventfd. A full counter means that it rings already.
+pub fn ring_fd(fd: BorrowedFd<'_>) {
+    let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+}
+
+/// Empties an eventfd.
+pub fn drain_fd(fd: BorrowedFd<'_>) {
+    let _ = rustix::io::read(fd, &mut [0u8; 8]);
+}
+
+impl DaemonSession {
+    /// Makes the region. `quota_chunks` and `max_sockets` bound what the client may hold of it.
+    pub fn create(geometry: Geometry, quota_chunks: u32, max_sockets: u32) -> io::Result<Self> {
+        let region = Region::create(geometry)?;
+        let limit = max_sockets.min(geometry.sockets);
+        let slots = Mutex::new(Slots { free: Vec::new(), fresh: 0, open: 0, limit, rings_opened: 0 });
+        let pool = ChunkPool::new(region, quota_chunks);
+        Ok(Self { inner: Arc::new(Inner { pool, doorbell: doorbell_fd()?, slots }) })
+    }
+
+    /// The region.
+    pub fn region(&self) -> &Arc<Region> {
+        self.inner.pool.region()
+    }
+
+    /// Memory account: in use, quota, trimming.
+    pub fn pool(&self) -> &Arc<ChunkPool> {
+        &self.inner.pool
+    }
+
+    /// The eventfd clients ring. Level-triggered: [`DaemonSession::awake`] empties it.
+    pub fn doorbell(&self) -> BorrowedFd<'_> {
+        self.inner.doorbell.as_fd()
+    }
+
+    /// Before the last look at the rings, before blocking.
+    pub fn prepare_sleep(&self) {
+        Asleep(self.region().daemon_asleep()).prepare();
+    }
+
+    /// After waking, or when the last look found something. `rang`: the doorbell is readable and is emptied.
+    pub fn awake(&self, rang: bool) {
+        Asleep(self.region().daemon_asleep()).awake();
+        if rang {
+            drain_fd(self.doorbell());
+        }
+    }
+
+    /// The next ring pair; `None` when all were handed out.
+    pub fn open_ring(&self) -> io::Result<Option<DaemonRing>> {
+        let mut slots = self.lock();
+        let Some(pair) = self.region().ring_pair(slots.rings_opened) else { return Ok(None) };
+        let eventfd = Arc::new(doorbell_fd()?);
+        slots.rings_opened += 1;
+        drop(slots);
+        pair.reset();
+        let capacity = self.region().geometry().ring_entries as usize;
+        Ok(Some(DaemonRing {
+            sq: Consumer::new(pair.submission()),
+            cq: Producer::new(pair.completion()),
+            sockets: self.region().geometry().sockets,
+            pair,
+            eventfd,
+            overflow: VecDeque::new(),
+            overflow_max: 4 * capacity,
+            dirty: false,
+        }))
+    }
+
+    /// Numbers a new socket and makes its FIFO halves. `None`: the client has as many as it may.
+    pub fn open_socket(&self) -> Option<DaemonSocket> {
+        let sock = {
+            let mut slots = self.lock();
+            if slots.open >= slots.limit {
+                return None;
+            }
+            let sock = match slots.free.pop() {
+                Some(sock) => sock,
+                None => {
+                    let fresh = slots.fresh;
+                    if fresh >= self.region().geometry().sockets {
+                        return None;
+                    }
+                    slots.fresh += 1;
+                    fresh
+                }
+            };
+            slots.open += 1;
+            sock
+        };
+        let control = self.region().control(sock)?;
+        control.readiness.store(0, Ordering::Relaxed);
+        control.error.store(0, Ordering::Relaxed);
+        control.kicked.store(0, Ordering::Relaxed);
+        let generation = control.generation.load(Ordering::Relaxed).wrapping_add(1);
+        control.generation.store(generation, Ordering::Release);
+        let tx = TxReader::new(Arc::clone(&self.inner.pool), sock)?;
+        let rx = RxWriter::new(Arc::clone(&self.inner.pool), sock)?;
+        let status = SockStatus { region: Arc::clone(self.region()), sock, readiness: 0 };
+        Some(DaemonSocket { sock, generation, tx, rx, status })
+    }
+
+    /// Gives a socket's number back. Its halves must have been dropped.
+    pub fn close_socket(&self, sock: u32) {
+        let mut slots = self.lock();
+        slots.open = slots.open.saturating_sub(1);
+        slots.free.push(sock);
+    }
+
+    /// Sockets open.
+    pub fn sockets(&self) -> u32 {
+        self.lock().open
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Slots> {
+        self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`DaemonSession::open_socket`] makes.
+#[derive(Debug)]
+pub struct DaemonSocket {
+    /// Its number in the session.
+    pub sock: u32,
+    /// Goes into the completion's args[0].
+    pub generation: u32,
+    /// Client-to-network bytes.
+    pub tx: TxReader,
+    /// Network-to-client bytes.
+    pub rx: RxWriter,
+    /// Readiness and error.
+    pub status: SockStatus,
+}
+
+/// The words by which the daemon tells a client about its socket.
+#[derive(Debug)]
+pub struct SockStatus {
+    region: Arc<Region>,
+    sock: u32,
+    readiness: u32,
+}
+
+impl SockStatus {
+    /// Publishes readiness bits; publish data (`rx_head`) before RDHUP. Costs a store only when they change.
+    pub fn set_readiness(&mut self, bits: u32) {
+        if bits != self.readiness
+            && let Some(control) = self.region.control(self.sock)
+        {
+            self.readiness = bits;
+            control.readiness.store(bits, Ordering::Release);
+        }
+    }
+    /// What was published last.
+    pub fn readiness(&self) -> u32 {
+        self.readiness
+    }
+    /// Publishes the pending error (a Linux errno; 0: none).
+    pub fn set_error(&self, errno: i32) {
+        if let Some(control) = self.region.control(self.sock) {
+            control.error.store(errno, Ordering::Release);
+        }
+    }
+}
+
+/// A validated submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What is asked for.
+    pub opcode: Opcode,
+    /// The entry, copied once. `sock` is below the region's count (for `Socket`, `Nop`, `PollRemove`, `Cancel` it means nothing).
+    pub sqe: Sqe,
+}
+
+/// The daemon's end of one client thread's rings.
+#[derive(Debug)]
+pub struct DaemonRing {
+    sq: Consumer<MappedRing>,
+    cq: Producer<MappedRing>,
+    sockets: u32,
+    pair: RingPair,
+    eventfd: Arc<OwnedFd>,
+    overflow: VecDeque<(Cqe, Arg)>,
+    overflow_max: usize,
+    dirty: bool,
+}
+
+impl DaemonRing {
+    /// Its number.
+    pub fn index(&self) -> u32 {
+        self.pair.index()
+    }
+
+    /// The eventfd its client thread sleeps on: goes to the client.
+    pub fn eventfd(&self) -> &Arc<OwnedFd> {
+        &self.eventfd
+    }
+
+    /// Whether no submission waits. One Acquire load at most.
+    pub fn is_empty(&mut self) -> Result<bool, Breach> {
+        self.sq.is_empty()
+    }
+
+    /// Takes one call, validated; its argument is copied into `arg`.
+    pub fn pop(&mut self, arg: &mut Arg) -> Result<Option<Call>, Breach> {
+        let Some(sqe) = self.sq.pop::<Sqe>(arg)? else { return Ok(None) };
+        let opcode = Opcode::from_raw(sqe.opcode).ok_or(Breach::Opcode(sqe.opcode))?;
+        if sqe.sock >= self.sockets {
+            return Err(Breach::SockRange { sock: sqe.sock, limit: self.sockets });
+        }
+        Ok(Some(Call { opcode, sqe }))
+    }
+
+    /// Answers. Never waits: what the ring cannot hold is kept here, and too much of it is a breach.
+    pub fn complete(&mut self, cqe: Cqe, arg: &Arg) -> Result<(), Breach> {
+        if !self.overflow.is_empty() || !self.cq.push(cqe, arg)? {
+            if self.overflow.len() >= self.overflow_max {
+                return Err(Breach::Completions(self.overflow.len()));
+            }
+            self.overflow.push_back((cqe, *arg));
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Whether completions wait for room: call [`DaemonRing::flush`] again soon.
+    pub fn backlogged(&self) -> bool {
+        !self.overflow.is_empty()
+    }
+
+    /// Ends a batch of answers: moves what waited, and wakes the client thread if it sleeps. Cheap when nothing happened.
+    pub fn flush(&mut self) -> Result<(), Breach> {
+        while let Some((cqe, arg)) = self.overflow.front() {
+            if !self.cq.push(*cqe, arg)? {
+                break;
+            }
+            self.overflow.pop_front();
+            self.dirty = true;
+        }
+        if core::mem::take(&mut self.dirty) && Asleep(self.pair.client_asleep()).must_ring() {
+            ring_fd(self.eventfd.as_fd());
+        }
+        Ok(())
+    }
+}
