@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod demux;
+mod isn;
 pub mod packet;
 pub mod port;
+pub mod socket;
 mod store;
 pub mod timer_wheel;
 mod types;

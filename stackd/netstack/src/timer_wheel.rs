@@ -138,7 +138,7 @@ impl TimerWheel {
     /// (A far bucket may ask for a look before its entries are due, at most once a level.)
     pub fn next_deadline(&self) -> Option<Instant> {
         let near = self.near.peek().map(|&Reverse((at, _))| at);
-        let far = self.next_bucket().map(|(tick, _)| Instant::from_nanos(tick << TICK_SHIFT));
+        let far = self.next_bucket().map(|tick| Instant::from_nanos(tick << TICK_SHIFT));
         match (near, far) {
             (Some(a), Some(b)) => Some(if a < b { a } else { b }),
             (a, b) => a.or(b),
@@ -148,41 +148,36 @@ impl TimerWheel {
     /// Empties every bucket whose time came, in order.
     fn advance(&mut self, now: Instant) {
         let target = tick_of(now);
-        while let Some((tick, bucket)) = self.next_bucket() {
-            if tick > target {
-                break;
+        while let Some(tick) = self.next_bucket().filter(|&t| t <= target) {
+            self.tick = tick;
+            // Several levels may have a bucket that begins at this tick, and a bucket at the current position would count as
+            // one a full turn away: empty all of them. Nothing is ever filed at the current position.
+            for level in 0..LEVELS {
+                let shift = LEVEL_BITS * level as u32;
+                let slot = (tick >> shift) as usize & (SLOTS - 1);
+                if tick & ((1 << shift) - 1) == 0 && self.occupied[level] & 1 << slot != 0 {
+                    self.refile(level, slot);
+                }
             }
-            self.tick = self.tick.max(tick);
-            self.refile(bucket);
         }
         self.tick = self.tick.max(target);
     }
 
-    /// The occupied bucket that comes up first, and its tick.
-    fn next_bucket(&self) -> Option<(u64, u16)> {
-        let mut best: Option<(u64, u16)> = None;
-        for (level, &mask) in self.occupied.iter().enumerate() {
-            if mask == 0 {
-                continue;
-            }
+    /// The tick at which the first occupied bucket begins.
+    fn next_bucket(&self) -> Option<u64> {
+        let begins = self.occupied.iter().enumerate().filter(|&(_, &mask)| mask != 0).map(|(level, mask)| {
             let shift = LEVEL_BITS * level as u32;
             let here = self.tick >> shift;
-            // Buckets are a circle that starts at the current position: the current one itself is a full turn away.
+            // Buckets are a circle that starts behind the current position.
             let start = ((here + 1) & (SLOTS as u64 - 1)) as u32;
             let ahead = u64::from(mask.rotate_right(start).trailing_zeros()) + 1;
-            let tick = (here + ahead) << shift;
-            let slot = (here + ahead) & (SLOTS as u64 - 1);
-            let bucket = (level * SLOTS) as u16 + slot as u16;
-            if best.is_none_or(|(t, _)| tick < t) {
-                best = Some((tick, bucket));
-            }
-        }
-        best
+            (here + ahead) << shift
+        });
+        begins.min()
     }
 
-    fn refile(&mut self, bucket: u16) {
-        let (level, slot) = (usize::from(bucket) / SLOTS, usize::from(bucket) % SLOTS);
-        let mut key = core::mem::replace(&mut self.heads[usize::from(bucket)], NIL);
+    fn refile(&mut self, level: usize, slot: usize) {
+        let mut key = core::mem::replace(&mut self.heads[level * SLOTS + slot], NIL);
         self.occupied[level] &= !(1 << slot);
         while key != NIL {
             let node = &mut self.nodes[key as usize];
@@ -332,7 +327,7 @@ mod tests {
                     expired.push(key);
                 }
                 let mut due: Vec<_> = model.iter().filter(|&(_, &d)| d <= now).map(|(&k, _)| k).collect();
-                due.iter().for_each(|k| drop(model.remove(k)));
+                model.retain(|_, d| *d > now);
                 expired.sort_unstable();
                 due.sort_unstable();
                 assert_eq!(expired, due, "seed {seed} at {now:?}");

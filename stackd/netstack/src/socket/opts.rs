@@ -1,0 +1,575 @@
+//! Socket options: Linux's numbers, byte layouts and errors over one struct of plain values.
+//!
+//! What acts on a live object (a connection, a claim on a port) is done by the caller, told by [`Effect`].
+
+use crate::types::Domain;
+use stackd_base::{Errno, PortId};
+
+/// Linux's option levels and names.
+#[allow(missing_docs)]
+pub mod name {
+    pub const SOL_IP: i32 = 0;
+    pub const SOL_SOCKET: i32 = 1;
+    pub const SOL_TCP: i32 = 6;
+    pub const SOL_UDP: i32 = 17;
+    pub const SOL_IPV6: i32 = 41;
+
+    pub const SO_REUSEADDR: i32 = 2;
+    pub const SO_TYPE: i32 = 3;
+    pub const SO_ERROR: i32 = 4;
+    pub const SO_BROADCAST: i32 = 6;
+    pub const SO_SNDBUF: i32 = 7;
+    pub const SO_RCVBUF: i32 = 8;
+    pub const SO_KEEPALIVE: i32 = 9;
+    pub const SO_PRIORITY: i32 = 12;
+    pub const SO_LINGER: i32 = 13;
+    pub const SO_REUSEPORT: i32 = 15;
+    pub const SO_RCVLOWAT: i32 = 18;
+    pub const SO_SNDLOWAT: i32 = 19;
+    pub const SO_BINDTODEVICE: i32 = 25;
+    pub const SO_ACCEPTCONN: i32 = 30;
+    pub const SO_SNDBUFFORCE: i32 = 32;
+    pub const SO_RCVBUFFORCE: i32 = 33;
+    pub const SO_MARK: i32 = 36;
+    pub const SO_PROTOCOL: i32 = 38;
+    pub const SO_DOMAIN: i32 = 39;
+    pub const SO_MAX_PACING_RATE: i32 = 47;
+    pub const SO_MEMINFO: i32 = 55;
+    pub const SO_COOKIE: i32 = 57;
+    pub const SO_BINDTOIFINDEX: i32 = 62;
+
+    pub const TCP_NODELAY: i32 = 1;
+    pub const TCP_MAXSEG: i32 = 2;
+    pub const TCP_CORK: i32 = 3;
+    pub const TCP_KEEPIDLE: i32 = 4;
+    pub const TCP_KEEPINTVL: i32 = 5;
+    pub const TCP_KEEPCNT: i32 = 6;
+    pub const TCP_SYNCNT: i32 = 7;
+    pub const TCP_LINGER2: i32 = 8;
+    pub const TCP_DEFER_ACCEPT: i32 = 9;
+    pub const TCP_WINDOW_CLAMP: i32 = 10;
+    pub const TCP_INFO: i32 = 11;
+    pub const TCP_QUICKACK: i32 = 12;
+    pub const TCP_CONGESTION: i32 = 13;
+    pub const TCP_USER_TIMEOUT: i32 = 18;
+    pub const TCP_NOTSENT_LOWAT: i32 = 25;
+    pub const TCP_CC_INFO: i32 = 26;
+    pub const TCP_INQ: i32 = 36;
+
+    pub const IP_TOS: i32 = 1;
+    pub const IP_TTL: i32 = 2;
+    pub const IP_MTU_DISCOVER: i32 = 10;
+    pub const IP_MTU: i32 = 14;
+    pub const IP_FREEBIND: i32 = 15;
+    pub const IP_TRANSPARENT: i32 = 19;
+    pub const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+
+    pub const IPV6_UNICAST_HOPS: i32 = 16;
+    pub const IPV6_MTU_DISCOVER: i32 = 23;
+    pub const IPV6_MTU: i32 = 24;
+    pub const IPV6_V6ONLY: i32 = 26;
+    pub const IPV6_TCLASS: i32 = 67;
+}
+
+/// `SO_LINGER`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Linger {
+    /// `l_onoff`.
+    pub on: bool,
+    /// `l_linger`.
+    pub seconds: u32,
+}
+
+/// `IP_MTU_DISCOVER`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum MtuDiscover {
+    Dont = 0,
+    Want = 1,
+    Do = 2,
+    Probe = 3,
+    Interface = 4,
+    Omit = 5,
+}
+
+/// Every option a socket holds. `None` = as the sysctl says.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct SockOpts {
+    pub reuseaddr: bool,
+    pub reuseport: bool,
+    pub broadcast: bool,
+    pub keepalive: bool,
+    pub linger: Linger,
+    /// Bytes, doubled as Linux does; set = autotuning is off.
+    pub sndbuf: Option<u32>,
+    /// Likewise.
+    pub rcvbuf: Option<u32>,
+    pub priority: u8,
+    pub mark: u32,
+    pub device: Option<PortId>,
+    pub rcvlowat: u32,
+    /// Bytes a second; `u64::MAX` = none.
+    pub max_pacing_rate: u64,
+    pub nodelay: bool,
+    pub cork: bool,
+    pub maxseg: u16,
+    /// Seconds.
+    pub keepidle: Option<u32>,
+    /// Seconds.
+    pub keepintvl: Option<u32>,
+    pub keepcnt: Option<u32>,
+    pub syncnt: Option<u8>,
+    /// Seconds in FIN_WAIT_2; negative = none at all.
+    pub linger2: Option<i32>,
+    /// Seconds.
+    pub defer_accept: u32,
+    pub window_clamp: u32,
+    pub quickack: bool,
+    pub congestion: Option<&'static str>,
+    /// Milliseconds; 0 = by the retries.
+    pub user_timeout: u32,
+    pub notsent_lowat: Option<u32>,
+    pub inq: bool,
+    pub ttl: Option<u8>,
+    pub tos: u8,
+    pub mtu_discover: Option<MtuDiscover>,
+    pub freebind: bool,
+    pub transparent: bool,
+    pub bind_address_no_port: bool,
+    pub v6only: bool,
+    pub hops: Option<u8>,
+    pub tclass: u8,
+}
+
+impl Default for SockOpts {
+    fn default() -> Self {
+        Self {
+            reuseaddr: false,
+            reuseport: false,
+            broadcast: false,
+            keepalive: false,
+            linger: Linger::default(),
+            sndbuf: None,
+            rcvbuf: None,
+            priority: 0,
+            mark: 0,
+            device: None,
+            rcvlowat: 1,
+            max_pacing_rate: u64::MAX,
+            nodelay: false,
+            cork: false,
+            maxseg: 0,
+            keepidle: None,
+            keepintvl: None,
+            keepcnt: None,
+            syncnt: None,
+            linger2: None,
+            defer_accept: 0,
+            window_clamp: 0,
+            quickack: true,
+            congestion: None,
+            user_timeout: 0,
+            notsent_lowat: None,
+            inq: false,
+            ttl: None,
+            tos: 0,
+            mtu_discover: None,
+            freebind: false,
+            transparent: false,
+            bind_address_no_port: false,
+            v6only: false,
+            hops: None,
+            tclass: 0,
+        }
+    }
+}
+
+/// What an option needs besides being stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// A live connection must see the new values.
+    Connection,
+    /// `TCP_QUICKACK` was written.
+    QuickAck(bool),
+    /// `TCP_NODELAY` was set or `TCP_CORK` cleared: what was held back goes out.
+    Push,
+    /// `TCP_CONGESTION`.
+    Congestion(&'static str),
+    /// The claim on the port changed (reuse flags, device).
+    Claim,
+}
+
+/// What the parser must know of the socket and of the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Family of the socket.
+    pub domain: Domain,
+    /// It is TCP.
+    pub tcp: bool,
+    /// It has a local port.
+    pub bound: bool,
+    /// `net.core.wmem_max`.
+    pub wmem_max: u32,
+    /// `net.core.rmem_max`.
+    pub rmem_max: u32,
+}
+
+/// Linux's floors: `SOCK_MIN_SNDBUF` and `SOCK_MIN_RCVBUF`.
+const MIN_SNDBUF: u32 = 4608;
+const MIN_RCVBUF: u32 = 2304;
+
+/// An `int` as programs pass it.
+pub fn int(value: &[u8]) -> Result<i32, Errno> {
+    value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)
+}
+
+/// IP-level options take a single byte too.
+fn int_or_byte(value: &[u8]) -> Result<i32, Errno> {
+    match value {
+        [b] | [b, _] | [b, _, _] => Ok(i32::from(*b)),
+        _ => int(value),
+    }
+}
+
+fn within(n: i32, low: i32, high: i32) -> Result<u32, Errno> {
+    if (low..=high).contains(&n) { Ok(n as u32) } else { Err(Errno::EINVAL) }
+}
+
+impl SockOpts {
+    /// Stores one option. `find_device` resolves an interface name, `congestion` a name of an algorithm.
+    ///
+    /// # Errors
+    /// Linux's: `ENOPROTOOPT` for unknown names, `EINVAL` for bad values or lengths, `ENODEV`, `ENOENT` (no such algorithm).
+    pub fn set(
+        &mut self,
+        cx: Context,
+        level: i32,
+        option: i32,
+        value: &[u8],
+        find_device: impl Fn(&str) -> Option<PortId>,
+        congestion: impl Fn(&str) -> Result<&'static str, Errno>,
+    ) -> Result<Effect, Errno> {
+        match level {
+            name::SOL_SOCKET => self.set_socket(cx, option, value, find_device),
+            name::SOL_TCP if cx.tcp => self.set_tcp(option, value, congestion),
+            name::SOL_IP => self.set_ip(option, value),
+            name::SOL_IPV6 if cx.domain == Domain::V6 => self.set_ipv6(cx, option, value),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn set_socket(
+        &mut self,
+        cx: Context,
+        option: i32,
+        value: &[u8],
+        find_device: impl Fn(&str) -> Option<PortId>,
+    ) -> Result<Effect, Errno> {
+        if option == name::SO_BINDTODEVICE {
+            let end = value.iter().position(|&b| b == 0).unwrap_or(value.len()).min(15);
+            self.device = match &value[..end] {
+                [] => None,
+                bytes => {
+                    let text = core::str::from_utf8(bytes).map_err(|_| Errno::ENODEV)?;
+                    Some(find_device(text).ok_or(Errno::ENODEV)?)
+                }
+            };
+            return Ok(Effect::Claim);
+        }
+        let n = int(value)?;
+        match option {
+            name::SO_REUSEADDR => {
+                self.reuseaddr = n != 0;
+                return Ok(Effect::Claim);
+            }
+            name::SO_REUSEPORT => {
+                self.reuseport = n != 0;
+                return Ok(Effect::Claim);
+            }
+            name::SO_BROADCAST => self.broadcast = n != 0,
+            name::SO_KEEPALIVE => {
+                self.keepalive = n != 0;
+                return Ok(Effect::Connection);
+            }
+            name::SO_LINGER => {
+                let seconds = value.get(4..8).ok_or(Errno::EINVAL).and_then(int)?;
+                self.linger = Linger { on: n != 0, seconds: seconds.max(0) as u32 };
+            }
+            // socket(7): "The kernel doubles this value (to allow space for bookkeeping overhead)".
+            name::SO_SNDBUF => {
+                self.sndbuf = Some((n.max(0) as u32).min(cx.wmem_max).saturating_mul(2).max(MIN_SNDBUF));
+                return Ok(Effect::Connection);
+            }
+            name::SO_RCVBUF => {
+                self.rcvbuf = Some((n.max(0) as u32).min(cx.rmem_max).saturating_mul(2).max(MIN_RCVBUF));
+                return Ok(Effect::Connection);
+            }
+            // Forcing is CAP_NET_ADMIN's; the shell has no such notion of its clients.
+            name::SO_SNDBUFFORCE | name::SO_RCVBUFFORCE => return Err(Errno::EPERM),
+            name::SO_PRIORITY => self.priority = within(n, 0, 6).map_err(|_| Errno::EPERM)? as u8,
+            name::SO_MARK => self.mark = n as u32,
+            name::SO_RCVLOWAT => {
+                self.rcvlowat = match n {
+                    ..0 => i32::MAX as u32,
+                    0 => 1,
+                    _ => n as u32,
+                };
+                return Ok(Effect::Connection);
+            }
+            name::SO_MAX_PACING_RATE => {
+                self.max_pacing_rate = match value.first_chunk::<8>() {
+                    Some(b) => u64::from_ne_bytes(*b),
+                    None if n == -1 => u64::MAX,
+                    None => u64::from(n as u32),
+                };
+                return Ok(Effect::Connection);
+            }
+            name::SO_BINDTOIFINDEX => {
+                self.device = if n == 0 { None } else { Some(PortId(within(n, 1, i32::MAX)?)) };
+                return Ok(Effect::Claim);
+            }
+            name::SO_TYPE | name::SO_PROTOCOL | name::SO_DOMAIN | name::SO_ERROR | name::SO_ACCEPTCONN
+            | name::SO_SNDLOWAT | name::SO_COOKIE | name::SO_MEMINFO => return Err(Errno::ENOPROTOOPT),
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(Effect::None)
+    }
+
+    fn set_tcp(
+        &mut self,
+        option: i32,
+        value: &[u8],
+        congestion: impl Fn(&str) -> Result<&'static str, Errno>,
+    ) -> Result<Effect, Errno> {
+        if option == name::TCP_CONGESTION {
+            let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
+            let text = core::str::from_utf8(&value[..end]).map_err(|_| Errno::EINVAL)?;
+            if text.is_empty() {
+                return Err(Errno::EINVAL);
+            }
+            let known = congestion(text)?;
+            self.congestion = Some(known);
+            return Ok(Effect::Congestion(known));
+        }
+        let n = int(value)?;
+        match option {
+            name::TCP_NODELAY => {
+                self.nodelay = n != 0;
+                return Ok(Effect::Push);
+            }
+            name::TCP_CORK => {
+                self.cork = n != 0;
+                return Ok(Effect::Push);
+            }
+            // Linux: TCP_MIN_MSS (88) to MAX_TCP_WINDOW (32767); zero = default.
+            name::TCP_MAXSEG => self.maxseg = if n == 0 { 0 } else { within(n, 88, 32_767)? as u16 },
+            name::TCP_KEEPIDLE => self.keepidle = Some(within(n, 1, 32_767)?),
+            name::TCP_KEEPINTVL => self.keepintvl = Some(within(n, 1, 32_767)?),
+            name::TCP_KEEPCNT => self.keepcnt = Some(within(n, 1, 127)?),
+            name::TCP_SYNCNT => self.syncnt = Some(within(n, 1, 127)? as u8),
+            name::TCP_LINGER2 => self.linger2 = if n == 0 { None } else { Some(n.clamp(-1, 120)) },
+            name::TCP_DEFER_ACCEPT => self.defer_accept = n.max(0) as u32,
+            name::TCP_WINDOW_CLAMP => self.window_clamp = if n == 0 { 0 } else { (n.max(0) as u32).max(MIN_RCVBUF / 2) },
+            name::TCP_QUICKACK => {
+                self.quickack = n != 0;
+                return Ok(Effect::QuickAck(n != 0));
+            }
+            name::TCP_USER_TIMEOUT => self.user_timeout = within(n, 0, i32::MAX)?,
+            name::TCP_NOTSENT_LOWAT => self.notsent_lowat = Some(n as u32),
+            name::TCP_INQ => self.inq = within(n, 0, 1)? == 1,
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(Effect::Connection)
+    }
+
+    fn set_ip(&mut self, option: i32, value: &[u8]) -> Result<Effect, Errno> {
+        let n = int_or_byte(value)?;
+        match option {
+            // The ECN bits belong to TCP.
+            name::IP_TOS => self.tos = n as u8,
+            name::IP_TTL => self.ttl = if n == -1 { None } else { Some(within(n, 1, 255)? as u8) },
+            name::IP_MTU_DISCOVER => self.mtu_discover = Some(mtu_discover(n)?),
+            name::IP_FREEBIND => self.freebind = n != 0,
+            name::IP_TRANSPARENT => self.transparent = n != 0,
+            name::IP_BIND_ADDRESS_NO_PORT => self.bind_address_no_port = n != 0,
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(Effect::Connection)
+    }
+
+    fn set_ipv6(&mut self, cx: Context, option: i32, value: &[u8]) -> Result<Effect, Errno> {
+        let n = int(value)?;
+        match option {
+            name::IPV6_V6ONLY if cx.bound => return Err(Errno::EINVAL),
+            name::IPV6_V6ONLY => self.v6only = n != 0,
+            name::IPV6_UNICAST_HOPS => self.hops = if n == -1 { None } else { Some(within(n, 0, 255)? as u8) },
+            name::IPV6_TCLASS => self.tclass = if n == -1 { 0 } else { within(n, 0, 255)? as u8 },
+            name::IPV6_MTU_DISCOVER => self.mtu_discover = Some(mtu_discover(n)?),
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(Effect::Connection)
+    }
+
+    /// Reads what is stored here; `None` when the option is not one of these (it may be one that needs the live socket).
+    pub fn get(&self, cx: Context, level: i32, option: i32) -> Option<OptionValue> {
+        let flag = |b: bool| Some(OptionValue::Int(i32::from(b)));
+        let number = |n: u32| Some(OptionValue::Int(n as i32));
+        match (level, option) {
+            (name::SOL_SOCKET, name::SO_REUSEADDR) => flag(self.reuseaddr),
+            (name::SOL_SOCKET, name::SO_REUSEPORT) => flag(self.reuseport),
+            (name::SOL_SOCKET, name::SO_BROADCAST) => flag(self.broadcast),
+            (name::SOL_SOCKET, name::SO_KEEPALIVE) => flag(self.keepalive),
+            (name::SOL_SOCKET, name::SO_LINGER) => {
+                Some(OptionValue::Pair(i32::from(self.linger.on), self.linger.seconds as i32))
+            }
+            (name::SOL_SOCKET, name::SO_PRIORITY) => number(u32::from(self.priority)),
+            (name::SOL_SOCKET, name::SO_MARK) => number(self.mark),
+            (name::SOL_SOCKET, name::SO_RCVLOWAT) => number(self.rcvlowat),
+            (name::SOL_SOCKET, name::SO_SNDLOWAT) => number(1),
+            (name::SOL_SOCKET, name::SO_BINDTOIFINDEX) => number(self.device.map_or(0, |p| p.0)),
+            (name::SOL_SOCKET, name::SO_MAX_PACING_RATE) => Some(OptionValue::Long(self.max_pacing_rate)),
+            (name::SOL_TCP, _) if cx.tcp => match option {
+                name::TCP_NODELAY => flag(self.nodelay),
+                name::TCP_CORK => flag(self.cork),
+                name::TCP_DEFER_ACCEPT => number(self.defer_accept),
+                name::TCP_WINDOW_CLAMP => number(self.window_clamp),
+                name::TCP_USER_TIMEOUT => number(self.user_timeout),
+                name::TCP_INQ => flag(self.inq),
+                _ => None,
+            },
+            (name::SOL_IP, name::IP_TOS) => number(u32::from(self.tos)),
+            (name::SOL_IP, name::IP_FREEBIND) => flag(self.freebind),
+            (name::SOL_IP, name::IP_TRANSPARENT) => flag(self.transparent),
+            (name::SOL_IP, name::IP_BIND_ADDRESS_NO_PORT) => flag(self.bind_address_no_port),
+            (name::SOL_IP, name::IP_MTU_DISCOVER) | (name::SOL_IPV6, name::IPV6_MTU_DISCOVER) => {
+                number(self.mtu_discover.unwrap_or(MtuDiscover::Want) as u32)
+            }
+            (name::SOL_IPV6, name::IPV6_V6ONLY) if cx.domain == Domain::V6 => flag(self.v6only),
+            (name::SOL_IPV6, name::IPV6_TCLASS) if cx.domain == Domain::V6 => number(u32::from(self.tclass)),
+            _ => None,
+        }
+    }
+}
+
+fn mtu_discover(n: i32) -> Result<MtuDiscover, Errno> {
+    Ok(match n {
+        0 => MtuDiscover::Dont,
+        1 => MtuDiscover::Want,
+        2 => MtuDiscover::Do,
+        3 => MtuDiscover::Probe,
+        4 => MtuDiscover::Interface,
+        5 => MtuDiscover::Omit,
+        _ => return Err(Errno::EINVAL),
+    })
+}
+
+/// A value on its way to a program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OptionValue {
+    /// `int`.
+    Int(i32),
+    /// Two `int`s.
+    Pair(i32, i32),
+    /// 64 bits; cut to 32 (saturating) for a program that asks for 4 bytes, as `SO_MAX_PACING_RATE` does.
+    Long(u64),
+    /// Anything else.
+    Bytes(Vec<u8>),
+}
+
+impl OptionValue {
+    /// Copies as much as fits; returns how much.
+    pub fn write(&self, out: &mut [u8]) -> usize {
+        let mut put = |bytes: &[u8]| {
+            let n = bytes.len().min(out.len());
+            out[..n].copy_from_slice(&bytes[..n]);
+            n
+        };
+        match self {
+            Self::Int(n) => put(&n.to_ne_bytes()),
+            Self::Pair(a, b) => {
+                let mut both = [0; 8];
+                both[..4].copy_from_slice(&a.to_ne_bytes());
+                both[4..].copy_from_slice(&b.to_ne_bytes());
+                put(&both)
+            }
+            Self::Long(n) if out.len() < 8 => put(&u32::try_from(*n).unwrap_or(u32::MAX).to_ne_bytes()),
+            Self::Long(n) => put(&n.to_ne_bytes()),
+            Self::Bytes(b) => put(b),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CX: Context =
+        Context { domain: Domain::V6, tcp: true, bound: false, wmem_max: 212_992, rmem_max: 212_992 };
+
+    fn set(o: &mut SockOpts, level: i32, option: i32, n: i32) -> Result<Effect, Errno> {
+        let device = |s: &str| (s == "eth0").then_some(PortId(2));
+        o.set(CX, level, option, &n.to_ne_bytes(), device, |_| Err(Errno::ENOENT))
+    }
+
+    #[test]
+    fn buffers_are_capped_then_doubled_then_floored() {
+        let mut o = SockOpts::default();
+        set(&mut o, name::SOL_SOCKET, name::SO_SNDBUF, 100_000).expect("legal");
+        assert_eq!(o.sndbuf, Some(200_000));
+        set(&mut o, name::SOL_SOCKET, name::SO_SNDBUF, i32::MAX).expect("capped");
+        assert_eq!(o.sndbuf, Some(425_984));
+        set(&mut o, name::SOL_SOCKET, name::SO_RCVBUF, 1).expect("floored");
+        assert_eq!(o.rcvbuf, Some(2304));
+    }
+
+    #[test]
+    fn errors_are_linux_errors() {
+        let mut o = SockOpts::default();
+        assert_eq!(set(&mut o, name::SOL_TCP, name::TCP_KEEPCNT, 128), Err(Errno::EINVAL));
+        assert_eq!(set(&mut o, name::SOL_TCP, 9999, 1), Err(Errno::ENOPROTOOPT));
+        assert_eq!(set(&mut o, name::SOL_SOCKET, name::SO_TYPE, 1), Err(Errno::ENOPROTOOPT));
+        assert_eq!(set(&mut o, name::SOL_IP, name::IP_TTL, 256), Err(Errno::EINVAL));
+        let short = o.set(CX, name::SOL_SOCKET, name::SO_REUSEADDR, &[1], |_| None, |_| Err(Errno::ENOENT));
+        assert_eq!(short, Err(Errno::EINVAL));
+        let device = o.set(CX, name::SOL_SOCKET, name::SO_BINDTODEVICE, b"eth9\0", |_| None, |_| Err(Errno::ENOENT));
+        assert_eq!(device, Err(Errno::ENODEV));
+        let bound = Context { bound: true, ..CX };
+        let v6only = o.set(bound, name::SOL_IPV6, name::IPV6_V6ONLY, &[1, 0, 0, 0], |_| None, |_| Err(Errno::ENOENT));
+        assert_eq!(v6only, Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn what_is_set_is_read_back() {
+        let mut o = SockOpts::default();
+        for (level, option) in [
+            (name::SOL_SOCKET, name::SO_REUSEADDR),
+            (name::SOL_SOCKET, name::SO_KEEPALIVE),
+            (name::SOL_TCP, name::TCP_NODELAY),
+            (name::SOL_TCP, name::TCP_CORK),
+            (name::SOL_IPV6, name::IPV6_V6ONLY),
+            (name::SOL_IP, name::IP_FREEBIND),
+        ] {
+            assert_eq!(o.get(CX, level, option), Some(OptionValue::Int(0)));
+            set(&mut o, level, option, 1).expect("legal");
+            assert_eq!(o.get(CX, level, option), Some(OptionValue::Int(1)));
+        }
+    }
+
+    #[test]
+    fn a_pacing_rate_comes_in_four_or_eight_bytes() {
+        let mut o = SockOpts::default();
+        set(&mut o, name::SOL_SOCKET, name::SO_MAX_PACING_RATE, -1).expect("unlimited");
+        assert_eq!(o.max_pacing_rate, u64::MAX);
+        let rate = 5_000_000_000u64;
+        o.set(CX, name::SOL_SOCKET, name::SO_MAX_PACING_RATE, &rate.to_ne_bytes(), |_| None, |_| Err(Errno::ENOENT))
+            .expect("64 bit");
+        let mut out = [0; 8];
+        let value = o.get(CX, name::SOL_SOCKET, name::SO_MAX_PACING_RATE).expect("known");
+        assert_eq!((value.write(&mut out), u64::from_ne_bytes(out)), (8, rate));
+        assert_eq!((value.write(&mut out[..4]), &out[..4]), (4, &[0xff; 4][..]));
+    }
+}

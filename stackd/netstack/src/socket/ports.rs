@@ -1,0 +1,300 @@
+//! Which ports are taken, by whom, and which one an active open gets.
+
+use crate::demux::Keyed;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use stackd_base::{Errno, PortId, SockId};
+use std::net::IpAddr;
+
+/// A claim of a socket on a local port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Who.
+    pub sock: SockId,
+    /// Local address; unspecified = all.
+    pub ip: IpAddr,
+    /// An IPv6 wildcard that leaves IPv4 alone.
+    pub v6only: bool,
+    /// `SO_BINDTODEVICE`.
+    pub device: Option<PortId>,
+    /// `SO_REUSEADDR`.
+    pub reuseaddr: bool,
+    /// `SO_REUSEPORT`.
+    pub reuseport: bool,
+    /// In LISTEN: `SO_REUSEADDR` does not share a port with it.
+    pub listening: bool,
+}
+
+impl Claim {
+    fn overlaps(&self, other: &Self) -> bool {
+        if matches!((self.device, other.device), (Some(a), Some(b)) if a != b) {
+            return false;
+        }
+        match (self.ip, other.ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
+            (IpAddr::V4(_), IpAddr::V6(six)) => six.is_unspecified() && !other.v6only,
+            (IpAddr::V6(six), IpAddr::V4(_)) => six.is_unspecified() && !self.v6only,
+        }
+    }
+
+    /// Linux's `inet_csk_bind_conflict`, without user ids: all sockets of a stack belong to programs it serves alike.
+    fn conflicts(&self, other: &Self) -> bool {
+        if !self.overlaps(other) || (self.reuseport && other.reuseport) {
+            return false;
+        }
+        !(self.reuseaddr && other.reuseaddr && !other.listening && !self.listening)
+    }
+}
+
+/// Connections that hold a port without having bound it: children of a listener and TIME_WAIT entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Followers {
+    /// With `SO_REUSEADDR` inherited.
+    reusable: u32,
+    /// Without.
+    exclusive: u32,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    claims: SmallVec<[Claim; 1]>,
+    followers: Followers,
+    /// Active opens that got this port from the ephemeral range; their four-tuples keep them apart.
+    ephemeral: u32,
+}
+
+impl Bucket {
+    fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.followers == Followers::default() && self.ephemeral == 0
+    }
+}
+
+/// How a connection that has no claim holds its port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    /// An active open on an ephemeral port.
+    Ephemeral,
+    /// A child of a listener, or what is left of a bound connection; true: its socket had `SO_REUSEADDR`.
+    Follower(bool),
+}
+
+/// The local ports of one protocol.
+#[derive(Debug)]
+pub struct PortTable {
+    buckets: HashMap<u16, Bucket, Keyed>,
+}
+
+impl PortTable {
+    /// All ports free.
+    pub fn new(key: Keyed) -> Self {
+        Self { buckets: HashMap::with_hasher(key) }
+    }
+
+    /// Claims `port`.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`.
+    pub fn claim(&mut self, port: u16, claim: Claim) -> Result<(), Errno> {
+        if self.is_taken(port, &claim) {
+            return Err(Errno::EADDRINUSE);
+        }
+        self.buckets.entry(port).or_default().claims.push(claim);
+        Ok(())
+    }
+
+    /// Whether `claim` would collide with somebody else's.
+    pub fn is_taken(&self, port: u16, claim: &Claim) -> bool {
+        self.buckets.get(&port).is_some_and(|b| {
+            b.claims.iter().any(|c| c.sock != claim.sock && claim.conflicts(c))
+                || b.followers.exclusive > 0 && !claim.reuseport
+                || b.followers.reusable > 0 && !claim.reuseaddr && !claim.reuseport
+                || b.ephemeral > 0 && !claim.reuseaddr
+        })
+    }
+
+    /// A claimed socket changes (goes to LISTEN, gets its address narrowed by connect).
+    ///
+    /// # Errors
+    /// `EADDRINUSE`: another socket listens there already.
+    pub fn update(&mut self, port: u16, claim: Claim) -> Result<(), Errno> {
+        let Some(bucket) = self.buckets.get_mut(&port) else { return Ok(()) };
+        // Only other claims count here: connections of an earlier listener on this port do not keep a new one from listening.
+        if bucket.claims.iter().any(|c| c.sock != claim.sock && claim.conflicts(c)) {
+            return Err(Errno::EADDRINUSE);
+        }
+        if let Some(mine) = bucket.claims.iter_mut().find(|c| c.sock == claim.sock) {
+            *mine = claim;
+        }
+        Ok(())
+    }
+
+    /// Gives a claim back.
+    pub fn release(&mut self, port: u16, sock: SockId) {
+        self.change(port, |b| b.claims.retain(|c| c.sock != sock));
+    }
+
+    /// A connection without a claim starts to hold a port.
+    pub fn hold(&mut self, port: u16, hold: Hold) {
+        let b = self.buckets.entry(port).or_default();
+        match hold {
+            Hold::Ephemeral => b.ephemeral += 1,
+            Hold::Follower(true) => b.followers.reusable += 1,
+            Hold::Follower(false) => b.followers.exclusive += 1,
+        }
+    }
+
+    /// It stops.
+    pub fn unhold(&mut self, port: u16, hold: Hold) {
+        self.change(port, |b| {
+            let n = match hold {
+                Hold::Ephemeral => &mut b.ephemeral,
+                Hold::Follower(true) => &mut b.followers.reusable,
+                Hold::Follower(false) => &mut b.followers.exclusive,
+            };
+            *n = n.saturating_sub(1);
+        });
+    }
+
+    fn change(&mut self, port: u16, f: impl FnOnce(&mut Bucket)) {
+        if let Some(b) = self.buckets.get_mut(&port) {
+            f(b);
+            if b.is_empty() {
+                self.buckets.remove(&port);
+            }
+        }
+    }
+
+    /// A port for an active open: RFC 6056, 3.3.3 ("Simple Hash-Based Port Selection"), `offset` being the keyed hash of the
+    /// destination; the parity rule is Linux's: odd or even as the range's first port, so that the other half is left to `bind(0)`.
+    /// `accept` decides whether the four-tuple with this port is free (and belongs to this shard).
+    pub fn pick_for_connect(&self, range: PortRange<'_>, offset: u32, accept: impl Fn(u16) -> bool) -> Option<u16> {
+        self.walk(range, offset & !1, &accept, |b| b.claims.is_empty() && b.followers == Followers::default())
+            .or_else(|| self.walk(range, offset | 1, &accept, |b| b.claims.is_empty() && b.followers == Followers::default()))
+    }
+
+    /// A port for `bind` to port 0.
+    pub fn pick_for_bind(&self, range: PortRange<'_>, offset: u32, claim: &Claim, accept: impl Fn(u16) -> bool) -> Option<u16> {
+        let free = |port: u16| accept(port) && !self.is_taken(port, claim);
+        self.walk(range, offset | 1, &free, |_| true).or_else(|| self.walk(range, offset & !1, &free, |_| true))
+    }
+
+    fn walk(
+        &self,
+        range: PortRange<'_>,
+        offset: u32,
+        accept: &impl Fn(u16) -> bool,
+        usable: impl Fn(&Bucket) -> bool,
+    ) -> Option<u16> {
+        let count = u32::from(range.last - range.first) + 1;
+        let parity = offset & 1;
+        let half = (count + 1 - parity) / 2;
+        let start = if half == 0 { return None } else { (offset >> 1) % half };
+        (0..half)
+            .map(|i| range.first + (((start + i) % half) * 2 + parity) as u16)
+            .filter(|p| !range.reserved.iter().any(|&(a, b)| (a..=b).contains(p)))
+            .find(|&p| self.buckets.get(&p).is_none_or(&usable) && accept(p))
+    }
+}
+
+/// `net.ipv4.ip_local_port_range` and `ip_local_reserved_ports`.
+#[derive(Clone, Copy, Debug)]
+pub struct PortRange<'a> {
+    /// First port of the range.
+    pub first: u16,
+    /// Last one, included; not below `first`.
+    pub last: u16,
+    /// Never handed out: inclusive ranges.
+    pub reserved: &'a [(u16, u16)],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(slot: u32, ip: &str) -> Claim {
+        Claim {
+            sock: SockId { slot, generation: 0 },
+            ip: ip.parse().expect("test address"),
+            v6only: false,
+            device: None,
+            reuseaddr: false,
+            reuseport: false,
+            listening: false,
+        }
+    }
+    fn table() -> PortTable {
+        PortTable::new(Keyed::new(1, 2))
+    }
+    const RANGE: PortRange<'static> = PortRange { first: 32768, last: 32777, reserved: &[(32770, 32771)] };
+
+    #[test]
+    fn the_wildcard_collides_with_every_address_of_its_families() {
+        let mut t = table();
+        t.claim(80, claim(1, "::")).expect("free");
+        assert_eq!(t.claim(80, claim(2, "10.0.0.1")), Err(Errno::EADDRINUSE));
+        assert_eq!(t.claim(80, claim(2, "fd00::1")), Err(Errno::EADDRINUSE));
+        t.release(80, SockId { slot: 1, generation: 0 });
+        t.claim(80, Claim { v6only: true, ..claim(1, "::") }).expect("free again");
+        t.claim(80, claim(2, "0.0.0.0")).expect("IPv6-only leaves IPv4");
+        assert_eq!(t.claim(80, claim(3, "10.0.0.1")), Err(Errno::EADDRINUSE));
+    }
+
+    #[test]
+    fn reuseaddr_shares_unless_somebody_listens() {
+        let mut t = table();
+        let a = Claim { reuseaddr: true, ..claim(1, "0.0.0.0") };
+        let b = Claim { reuseaddr: true, ..claim(2, "0.0.0.0") };
+        t.claim(80, a).expect("free");
+        t.claim(80, b).expect("both reuse");
+        t.update(80, Claim { listening: true, ..a }).expect_err("b is bound there: listen collides");
+        t.release(80, b.sock);
+        t.update(80, Claim { listening: true, ..a }).expect("alone");
+        assert_eq!(t.claim(80, b), Err(Errno::EADDRINUSE));
+    }
+
+    #[test]
+    fn reuseport_needs_both() {
+        let mut t = table();
+        t.claim(80, Claim { reuseport: true, listening: true, ..claim(1, "0.0.0.0") }).expect("free");
+        assert_eq!(t.claim(80, claim(2, "0.0.0.0")), Err(Errno::EADDRINUSE));
+        t.claim(80, Claim { reuseport: true, listening: true, ..claim(2, "0.0.0.0") }).expect("group");
+    }
+
+    #[test]
+    fn a_server_restarts_over_time_wait_only_with_reuseaddr() {
+        let mut t = table();
+        t.hold(80, Hold::Follower(true));
+        assert_eq!(t.claim(80, claim(1, "0.0.0.0")), Err(Errno::EADDRINUSE));
+        t.claim(80, Claim { reuseaddr: true, ..claim(1, "0.0.0.0") }).expect("SO_REUSEADDR");
+    }
+
+    #[test]
+    fn ephemeral_ports_skip_reserved_and_claimed_ones_and_run_out() {
+        let mut t = table();
+        t.claim(32768, claim(1, "0.0.0.0")).expect("free");
+        let mut taken = Vec::new();
+        for offset in 0..32 {
+            let free = |p: u16| !taken.contains(&p);
+            let Some(port) = t.pick_for_connect(RANGE, offset * 7, free) else { break };
+            taken.push(port);
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, [32769, 32772, 32773, 32774, 32775, 32776, 32777]);
+        assert_eq!(t.pick_for_connect(RANGE, 5, |_| false), None);
+    }
+
+    #[test]
+    fn bind_to_zero_finds_a_free_port() {
+        let mut t = table();
+        let mut got = Vec::new();
+        for slot in 0..8 {
+            let c = claim(slot, "0.0.0.0");
+            let port = t.pick_for_bind(RANGE, 12345, &c, |_| true).expect("eight ports are free");
+            t.claim(port, c).expect("picked");
+            got.push(port);
+        }
+        assert_eq!(t.pick_for_bind(RANGE, 0, &claim(9, "0.0.0.0"), |_| true), None);
+        assert!(got.iter().all(|p| !(32770..=32771).contains(p)));
+    }
+}
