@@ -483,6 +483,7 @@ pub enum OptionValue {
 impl OptionValue {
     /// Copies as much as fits; returns how much.
     pub fn write(&self, out: &mut [u8]) -> usize {
+        let short = out.len() < 8;
         let mut put = |bytes: &[u8]| {
             let n = bytes.len().min(out.len());
             out[..n].copy_from_slice(&bytes[..n]);
@@ -496,7 +497,7 @@ impl OptionValue {
                 both[4..].copy_from_slice(&b.to_ne_bytes());
                 put(&both)
             }
-            Self::Long(n) if out.len() < 8 => put(&u32::try_from(*n).unwrap_or(u32::MAX).to_ne_bytes()),
+            Self::Long(n) if short => put(&u32::try_from(*n).unwrap_or(u32::MAX).to_ne_bytes()),
             Self::Long(n) => put(&n.to_ne_bytes()),
             Self::Bytes(b) => put(b),
         }
