@@ -3,7 +3,18 @@
 //! An algorithm sees acknowledgements as [`RateSample`]s and a few rare events, and answers with a [`Control`]. It never
 //! sees a socket, a clock or a random source of its own. All three outputs of `Control` are consumed by the sender.
 
-use stackd_base::{Bandwidth, Duration, Gain, Instant, Rng};
+mod bbr;
+mod cubic;
+mod hystart;
+mod reno;
+#[cfg(test)]
+mod testpath;
+
+use stackd_base::{Bandwidth, Duration, Gain, Instant, Mib, MibCounters, Rng};
+
+pub use bbr::Bbr;
+pub use cubic::Cubic;
+pub use reno::Reno;
 
 /// What the sender may do now. The connection clamps `cwnd` to `snd_cwnd_clamp` and `pacing_rate` to
 /// `SO_MAX_PACING_RATE` after the algorithm has spoken.
@@ -18,6 +29,9 @@ pub struct Control {
     pub pacing_rate: Option<Bandwidth>,
     /// Most bytes to put into one GSO segment; `None` = TSO autosizing by pacing rate (`tcp_tso_autosize`).
     pub send_quantum: Option<u32>,
+    /// The algorithm keeps the pipe empty on purpose (PROBE_RTT): the connection must call `RateEstimator::mark_app_limited`,
+    /// or the low rate of these packets would be taken for the path's.
+    pub mark_app_limited: bool,
 }
 
 /// One delivery-rate sample (draft-cheng-iccrg-delivery-rate-estimation), made on every ACK that acknowledges or
@@ -42,6 +56,8 @@ pub struct RateSample {
     pub acked_sacked: u32,
     /// Packets newly marked lost on this ACK.
     pub losses: u32,
+    /// Packets marked lost over the connection's life (Linux's `tp->lost`).
+    pub lost_total: u64,
     /// Packets in flight before this ACK was processed.
     pub prior_in_flight: u32,
     /// Packets in flight after it.
@@ -53,21 +69,19 @@ pub struct RateSample {
     /// ACK seems to be a delayed one (Linux's `is_ack_delayed`).
     pub is_ack_delayed: bool,
     /// Packets delivered with an ECN CE mark over the sample.
-    pub delivered_ce: u32,
+    pub delivered_ce: u64,
     /// `snd_una` moved.
     pub snd_una_advanced: bool,
     /// The sender was limited by cwnd when it sent what this ACK acknowledges (Linux's `tcp_is_cwnd_limited`).
     pub is_cwnd_limited: bool,
     /// Where recovery stands.
     pub ca_state: CaState,
-    /// Packets sent so far (for round counting by algorithms that need it).
-    pub snd_nxt_total: u64,
     /// Smoothed RTT, if any sample exists yet.
     pub srtt: Option<Duration>,
     /// Windowed minimum RTT of the connection (`tcp_min_rtt`).
     pub min_rtt: Option<Duration>,
-    /// Nothing is outstanding and nothing was just before this: the connection restarts from idle.
-    pub tx_in_flight_at_send: u32,
+    /// How far the next departure time lies ahead of `now`: packets counted in `in_flight` that a pacing qdisc still holds.
+    pub pacing_lead: Duration,
 }
 
 /// Recovery state, Linux's `tcp_ca_state`.
@@ -88,13 +102,17 @@ pub enum CaState {
 }
 
 /// A congestion event that is not an ordinary ACK.
+///
+/// For an algorithm that does not own its window in recovery (Reno, CUBIC), `EnterRecovery` and `EcnReduce` answer with
+/// `cwnd == ssthresh`, the window to hold when recovery is over; between the two the connection applies PRR and ignores `cwnd`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CcEvent {
-    /// Entering fast recovery; `in_flight` packets were outstanding.
+    /// Entering fast recovery, before the `on_ack` of the ACK that caused it; `in_flight` packets are left in flight.
     EnterRecovery { now: Instant, in_flight: u32 },
     /// Fast recovery or loss recovery is over.
     ExitRecovery { now: Instant },
-    /// A retransmission timeout marked everything lost.
+    /// A retransmission timeout; `in_flight` packets are left in flight after marking (usually 0). The first of a series only:
+    /// backed-off repetitions reduce nothing further.
     Rto { now: Instant, in_flight: u32 },
     /// The last reduction proved spurious (DSACK, timestamps, F-RTO): put back what was.
     Undo { now: Instant },
@@ -124,6 +142,48 @@ pub trait CongestionControl: core::fmt::Debug + Send {
     fn needs_pacing(&self) -> bool;
     /// What `ss -i` and `TCP_CC_INFO` show.
     fn info(&self) -> CcInfo;
+    /// Something worth a MIB counter happened since the last call; ask after each `on_ack` until `None`.
+    fn poll_note(&mut self) -> Option<CcNote> {
+        None
+    }
+}
+
+/// Something an algorithm did that Linux counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CcNote {
+    /// HyStart left slow start at this window because an ACK train grew as long as the path.
+    HystartTrain { cwnd: u32 },
+    /// HyStart left slow start at this window because the RTT rose.
+    HystartDelay { cwnd: u32 },
+}
+
+impl CcNote {
+    /// Counts it under Linux's name.
+    pub fn count(self, mib: &mut MibCounters) {
+        match self {
+            Self::HystartTrain { cwnd } => {
+                mib.inc(Mib::TcpExtTCPHystartTrainDetect);
+                mib.add(Mib::TcpExtTCPHystartTrainCwnd, u64::from(cwnd));
+            }
+            Self::HystartDelay { cwnd } => {
+                mib.inc(Mib::TcpExtTCPHystartDelayDetect);
+                mib.add(Mib::TcpExtTCPHystartDelayCwnd, u64::from(cwnd));
+            }
+        }
+    }
+}
+
+/// Names that [`by_name`] knows, as in `net.ipv4.tcp_available_congestion_control`.
+pub const AVAILABLE: [&str; 3] = ["reno", "cubic", "bbr"];
+
+/// A new instance of the algorithm of this name; `None` for an unknown one.
+pub fn by_name(name: &str, config: &CcConfig) -> Option<Box<dyn CongestionControl>> {
+    match name {
+        "reno" => Some(Box::new(reno::Reno::new(config))),
+        "cubic" => Some(Box::new(cubic::Cubic::new(config))),
+        "bbr" => Some(Box::new(bbr::Bbr::new(config))),
+        _ => None,
+    }
 }
 
 /// Live state for diagnostics (Linux's `union tcp_cc_info`).
