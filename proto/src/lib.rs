@@ -3,8 +3,10 @@
 //! Programs outside the daemon know the stack only through this crate (and `stackd-shm` for shared memory).
 #![forbid(unsafe_code)]
 
+mod connect;
 mod error;
 
+pub use connect::{ConnectError, connect, control_candidates, control_path};
 pub use error::{ERRNO_TABLE, ErrnoInfo, StatusError, errno_info, errno_to_grpc, grpc_to_errno};
 
 /// Version 1 of the services, generated from `stackd/v1/*.proto`, where every field is documented.

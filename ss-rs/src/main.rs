@@ -1,0 +1,24 @@
+//! `ss-rs`: see the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = ss_rs::cli::Args::parse();
+    match ss_rs::cli::run(&args, &mut std::io::stdout().lock()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ss_rs::cli::Failure::Pipe) => ExitCode::SUCCESS,
+        Err(ss_rs::cli::Failure::Usage(text)) => {
+            eprintln!("ss-rs: {text}");
+            // What iproute2's ss exits with on a word it does not understand.
+            ExitCode::from(1)
+        }
+        Err(ss_rs::cli::Failure::Daemon(text)) => {
+            eprintln!("ss-rs: {text}");
+            ExitCode::from(1)
+        }
+    }
+}
