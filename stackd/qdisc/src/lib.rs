@@ -4,6 +4,21 @@
 //! the simulator whatever it likes. It never looks at payload.
 #![forbid(unsafe_code)]
 
+mod build;
+pub mod config;
+pub mod fifo;
+pub mod fq;
+pub mod netem;
+mod pool;
+mod stats;
+pub mod tbf;
+#[cfg(test)]
+mod toy;
+
+pub use build::{build, replace};
+pub use config::{ConfigError, QdiscConfig};
+pub use stats::{FqStats, KindStats, QdiscStats};
+
 use stackd_base::{DropReason, Instant, Rng};
 
 /// What a qdisc has to know about a packet.
@@ -16,6 +31,10 @@ pub trait QueuedPacket: Sized {
     fn flow_hash(&self) -> u64;
     /// Earliest departure time; `None` = at once.
     fn departure(&self) -> Option<Instant>;
+    /// Whether a local socket sent it. Packets without one share flows under fq's `orphan_mask`.
+    fn has_socket(&self) -> bool {
+        true
+    }
     /// Priority (`skb->priority`, TC_PRIO_*; 7 = control bypasses fq's flow queues).
     fn priority(&self) -> u8;
     /// Rate this socket asked for with `SO_MAX_PACING_RATE` in bytes/s; `u64::MAX` = none.
@@ -63,4 +82,17 @@ pub trait Qdisc<P: QueuedPacket>: core::fmt::Debug + Send {
     fn drain(&mut self) -> Vec<P>;
     /// Whether it honours departure times (fq): sockets then leave pacing to it.
     fn paces(&self) -> bool;
+    /// Its parameters; `None` for a kind that is not configurable.
+    fn config(&self) -> Option<QdiscConfig> {
+        None
+    }
+    /// Counters since it was made.
+    fn stats(&self) -> QdiscStats {
+        QdiscStats { qlen: self.len() as u64, ..QdiscStats::default() }
+    }
+    /// Takes new parameters of the same kind and keeps the queue. Packets over a lowered limit go to `dropped`.
+    fn change(&mut self, config: &QdiscConfig, now: Instant, dropped: &mut Vec<Dropped<P>>) -> Result<(), ConfigError> {
+        let _ = (now, dropped);
+        Err(ConfigError::WrongKind { have: self.kind(), got: config.kind() })
+    }
 }
