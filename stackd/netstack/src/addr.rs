@@ -136,7 +136,8 @@ impl AddrTable {
         let a = address.addr;
         let max = if a.is_ipv4() { 32 } else { 128 };
         let limited = matches!(a, IpAddr::V4(v) if v.is_broadcast());
-        if a.is_multicast() || a.is_unspecified() || limited || address.prefix_len > max || self.local.contains_key(&a) {
+        if a.is_multicast() || a.is_unspecified() || limited || address.prefix_len > max || self.local.contains_key(&a)
+        {
             return false;
         }
         address.secondary =
@@ -260,7 +261,8 @@ impl AddrTable {
 
     /// Linux's `inet_select_addr`: a primary address on the interface whose network has the next hop, else its first, else any.
     fn select_v4(&self, port: PortId, dst: IpAddr, via: IpAddr) -> Option<IpAddr> {
-        let usable = |a: &&Address| a.addr.is_ipv4() && !a.secondary && (a.scope <= Scope::of(dst) || a.network().contains(via));
+        let usable =
+            |a: &&Address| a.addr.is_ipv4() && !a.secondary && (a.scope <= Scope::of(dst) || a.network().contains(via));
         let mine = || self.on(port).filter(usable);
         mine()
             .find(|a| a.network().contains(via))
@@ -334,7 +336,9 @@ mod tests {
     #[test]
     fn classification() {
         let mut t = AddrTable::default();
-        assert!(t.add(addr(1, "127.0.0.1", 8)) && t.add(addr(2, "10.0.0.2", 24)) && t.add(addr(2, "fe80::12:3456", 64)));
+        assert!(
+            t.add(addr(1, "127.0.0.1", 8)) && t.add(addr(2, "10.0.0.2", 24)) && t.add(addr(2, "fe80::12:3456", 64))
+        );
         assert!(!t.add(addr(2, "10.0.0.2", 24)) && !t.add(addr(2, "224.0.0.1", 24)) && !t.add(addr(2, "0.0.0.0", 0)));
         let c = |a| t.classify(PortId(2), ip(a));
         assert_eq!((c("127.9.9.9"), c("10.0.0.2"), c("10.0.0.3")), (Class::Local, Class::Local, Class::Foreign));

@@ -3,10 +3,16 @@
 //! [`Stack`] is the facade. The bytes of sockets belong to the shell, behind [`ByteStore`].
 #![forbid(unsafe_code)]
 
+pub mod addr;
 pub mod demux;
+mod icmp;
+mod icmpv6;
+pub mod ip;
 mod isn;
+pub mod neigh;
 pub mod packet;
 pub mod port;
+pub mod route;
 pub mod socket;
 mod store;
 pub mod timer_wheel;

@@ -253,7 +253,12 @@ mod tests {
     #[test]
     fn longest_prefix_then_lowest_metric_then_what_is_usable() {
         let mut t = RouteTable::default();
-        for r in [route("0.0.0.0/0", 1, 0), route("10.0.0.0/8", 2, 20), route("10.0.0.0/8", 3, 10), route("10.1.0.0/16", 4, 0)] {
+        for r in [
+            route("0.0.0.0/0", 1, 0),
+            route("10.0.0.0/8", 2, 20),
+            route("10.0.0.0/8", 3, 10),
+            route("10.1.0.0/16", 4, 0),
+        ] {
             t.add(r, false).expect("added");
         }
         let port = |a: &str, down: u32| {

@@ -1,0 +1,436 @@
+//! The IP layer of one shard: what comes in is checked and handed to its transport; what goes out finds its way.
+//!
+//! Calling order: `handle_frame` for each received frame (act on what it returns), `send` for each packet, `handle_timers` when
+//! `next_deadline` is due; after each of them `take_dropped` (sockets are told), and per port `dequeue` until `None`.
+
+mod frag;
+pub(crate) mod input;
+mod output;
+pub(crate) mod pmtu;
+#[cfg(test)]
+mod tests;
+
+use crate::addr::{AddrTable, Address, Prefix};
+use crate::icmp::IcmpLimiter;
+use crate::neigh::{NeighConfig, NeighTable};
+use crate::packet::Packet;
+use crate::port::{Port, PortConfig};
+use crate::route::{Route, RouteError, RouteOptions, RouteOrigin, RouteTable, RouteType};
+use stackd_base::{DropCounters, DropReason, Duration, Errno, Instant, Mib, MibCounters, PortId, Rng, SeqNum};
+use stackd_qdisc::{Dropped, Qdisc};
+use stackd_wire::{EcnCodepoint, IcmpRepr, Unreachable};
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+pub use output::{Outgoing, SendError};
+
+/// The sysctls of the IP layer, as plain values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IpConfig {
+    /// `net.ipv4.ip_default_ttl`.
+    pub default_ttl: u8,
+    /// `net.ipv6.conf.all.hop_limit`.
+    pub hop_limit: u8,
+    /// `net.ipv4.icmp_echo_ignore_all` and IPv6's.
+    pub echo_ignore_all: bool,
+    /// `net.ipv4.icmp_ratelimit`: least time between errors to one destination.
+    pub icmp_ratelimit: Duration,
+    /// `net.ipv4.icmp_msgs_per_sec`.
+    pub icmp_msgs_per_sec: u32,
+    /// `net.ipv4.icmp_msgs_burst`.
+    pub icmp_msgs_burst: u32,
+    /// `net.ipv4.ipfrag_high_thresh`: bytes of all incomplete packets.
+    pub frag_high_thresh: usize,
+    /// `net.ipv4.ipfrag_time`.
+    pub frag_time: Duration,
+    /// `net.ipv4.route.min_pmtu`.
+    pub min_pmtu: u32,
+    /// `net.ipv4.route.mtu_expires`.
+    pub mtu_expires: Duration,
+    /// `net.ipv6.conf.all.accept_ra`.
+    pub accept_ra: bool,
+    /// `net.ipv6.conf.all.autoconf`.
+    pub autoconf: bool,
+    /// `net.ipv4.neigh.default.*`.
+    pub neigh: NeighConfig,
+}
+
+impl Default for IpConfig {
+    fn default() -> Self {
+        Self {
+            default_ttl: 64,
+            hop_limit: 64,
+            echo_ignore_all: false,
+            icmp_ratelimit: Duration::from_millis(1000),
+            icmp_msgs_per_sec: 1000,
+            icmp_msgs_burst: 50,
+            frag_high_thresh: 4 << 20,
+            frag_time: Duration::from_secs(30),
+            min_pmtu: 552,
+            mtu_expires: Duration::from_secs(600),
+            accept_ra: true,
+            autoconf: true,
+            neigh: NeighConfig::default(),
+        }
+    }
+}
+
+/// What every operation of the IP layer needs from outside.
+pub struct IpEnv<'a> {
+    /// The time.
+    pub now: Instant,
+    /// Linux's counters.
+    pub mib: &'a mut MibCounters,
+    /// One reason a dropped packet. The IP layer counts those it drops or whose drop it learns of (qdisc, neighbour).
+    pub drops: &'a mut DropCounters,
+    /// Randomness.
+    pub rng: &'a mut dyn Rng,
+}
+
+impl core::fmt::Debug for IpEnv<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("IpEnv").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// A received packet for TCP or UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Where it came in.
+    pub port: PortId,
+    /// Its source: the peer.
+    pub src: IpAddr,
+    /// Its destination: ours, or a group or broadcast address.
+    pub dst: IpAddr,
+    /// `proto::TCP` or `proto::UDP`.
+    pub protocol: u8,
+    /// Hop limit left.
+    pub ttl: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// `dst` is a broadcast or multicast address: TCP must not answer, and no ICMP error may.
+    pub group: bool,
+    /// What of the IP packet is visible, from its header on: all of it unless payload lies outside the frame's head.
+    /// Owned when it was reassembled: then payload is here and not in the frame.
+    pub packet: Cow<'a, [u8]>,
+    /// Offset of the IP packet in the frame (0 when reassembled).
+    pub frame_at: usize,
+    /// Offset of the transport header in `packet`.
+    pub transport_at: usize,
+    /// Bytes of transport header and payload; more than are visible when payload lies outside the head.
+    pub transport_len: usize,
+    /// The device vouches for the transport checksum: do not verify.
+    pub checksum_trusted: bool,
+    /// Payload bytes per segment that the device merged; 0: one segment.
+    pub gso_size: u16,
+}
+
+impl Datagram<'_> {
+    /// The visible bytes from the transport header on.
+    pub fn transport(&self) -> &[u8] {
+        self.packet.get(self.transport_at..).unwrap_or_default()
+    }
+    /// The ECN bits.
+    pub const fn ecn(&self) -> EcnCodepoint {
+        EcnCodepoint::from_tos(self.tos)
+    }
+    /// Segments on the wire, for a transport header of `header_len` bytes.
+    pub fn segments(&self, header_len: usize) -> u32 {
+        let payload = self.transport_len.saturating_sub(header_len) as u32;
+        if self.gso_size == 0 { 1 } else { payload.div_ceil(u32::from(self.gso_size)).max(1) }
+    }
+}
+
+/// An ICMP error about a packet of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransportError {
+    /// `proto::TCP` or `proto::UDP`.
+    pub protocol: u8,
+    /// Source of our packet.
+    pub local: SocketAddr,
+    /// Its destination.
+    pub remote: SocketAddr,
+    /// Sequence number in the quoted TCP header: must lie in the send window to be believed (RFC 5927, 4.1).
+    pub seq: Option<SeqNum>,
+    /// Who says so.
+    pub reporter: IpAddr,
+    /// What. For `PacketTooBig` the MTU is the one that was taken into the path MTU cache.
+    pub error: IcmpRepr,
+}
+
+impl TransportError {
+    /// Linux's `icmp_err_convert`: the error, and whether it is fatal to a connection being opened.
+    pub fn errno(&self) -> (Errno, bool) {
+        match self.error {
+            IcmpRepr::DestUnreachable(u) => match u {
+                Unreachable::Network => (Errno::ENETUNREACH, false),
+                Unreachable::Host | Unreachable::Scope | Unreachable::Other(_) => (Errno::EHOSTUNREACH, false),
+                Unreachable::Protocol => (Errno::ENOPROTOOPT, true),
+                Unreachable::Port => (Errno::ECONNREFUSED, true),
+                Unreachable::Prohibited if self.remote.is_ipv6() => (Errno::EACCES, true),
+                Unreachable::Prohibited => (Errno::EHOSTUNREACH, true),
+            },
+            IcmpRepr::PacketTooBig { .. } => (Errno::EMSGSIZE, false),
+            IcmpRepr::ParameterProblem { .. } => (Errno::EPROTO, true),
+            _ => (Errno::EHOSTUNREACH, false),
+        }
+    }
+}
+
+/// What became of a received frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivered<'a> {
+    /// For TCP or UDP. Whoever takes it counts what it drops.
+    Transport(Datagram<'a>),
+    /// An ICMP error for a socket.
+    Error(TransportError),
+    /// Dealt with here (ARP, ICMP, NDP, a fragment that was kept).
+    Handled,
+    /// Dropped, and counted.
+    Dropped(DropReason),
+}
+
+/// Where packets to a destination go. Sockets keep it as long as its `generation` is [`IpLayer::generation`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteDecision {
+    /// The interface; `lo` for our own addresses.
+    pub port: PortId,
+    /// Who gets the frame.
+    pub next_hop: IpAddr,
+    /// The source to use.
+    pub src: IpAddr,
+    /// Largest IP packet on the path, as known.
+    pub mtu: u32,
+    /// The destination is a broadcast address.
+    pub broadcast: bool,
+    /// The destination is ours.
+    pub local: bool,
+    /// The route's parameters.
+    pub options: RouteOptions,
+    /// The state of the tables this was made from.
+    pub generation: u64,
+}
+
+/// The IP layer of one shard.
+#[derive(Debug)]
+pub struct IpLayer {
+    /// The sysctls. Changes act on the next packet.
+    pub config: IpConfig,
+    ports: Vec<Port>,
+    pub(crate) addrs: AddrTable,
+    routes: RouteTable,
+    pub(crate) neigh: NeighTable,
+    frags: frag::Reassembler,
+    pub(crate) pmtu: pmtu::PmtuCache,
+    pub(crate) limiter: IcmpLimiter,
+    idents: output::Idents,
+    pub(crate) generation: u64,
+    next_port: u32,
+    pub(crate) dropped: Vec<Dropped<Packet>>,
+    /// How many of `dropped` are counted already.
+    dropped_counted: usize,
+}
+
+impl IpLayer {
+    /// Without ports, addresses and routes.
+    pub fn new(config: IpConfig, rng: &mut dyn Rng) -> Self {
+        Self {
+            config,
+            ports: Vec::new(),
+            addrs: AddrTable::default(),
+            routes: RouteTable::default(),
+            neigh: NeighTable::default(),
+            frags: frag::Reassembler::default(),
+            pmtu: pmtu::PmtuCache::default(),
+            limiter: IcmpLimiter::default(),
+            idents: output::Idents::new(rng),
+            generation: 1,
+            next_port: 1,
+            dropped: Vec::new(),
+            dropped_counted: 0,
+        }
+    }
+
+    /// Adds an interface, up. Its number is never used again.
+    pub fn add_port(&mut self, config: PortConfig, qdisc: Box<dyn Qdisc<Packet>>) -> PortId {
+        let id = PortId(self.next_port);
+        self.next_port += 1;
+        self.ports.push(Port::new(id, config, qdisc));
+        self.changed();
+        id
+    }
+
+    /// Takes an interface away with its addresses, routes, neighbours and queued packets (dropped as `DeviceDown`). False: no such port.
+    pub fn remove_port(&mut self, env: &mut IpEnv<'_>, id: PortId) -> bool {
+        let Some(i) = self.ports.iter().position(|p| p.id == id) else { return false };
+        let mut port = self.ports.remove(i);
+        let waiting = port.qdisc_mut().drain().into_iter().chain(self.neigh.remove_port(id));
+        self.dropped.extend(waiting.map(|packet| Dropped { packet, reason: DropReason::DeviceDown }));
+        self.routes.retain(|r| r.port != Some(id));
+        let gone: Vec<IpAddr> = self.addrs.on(id).map(|a| a.addr).collect();
+        for a in gone {
+            self.addrs.remove(id, a);
+        }
+        self.changed();
+        self.count_drops(env);
+        true
+    }
+
+    /// The interfaces, in order of their numbers.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+    /// One interface.
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.iter().find(|p| p.id == id)
+    }
+    /// One interface, to be changed (link state, MTU, qdisc). Cached routes become stale.
+    pub fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.generation += 1;
+        self.ports.iter_mut().find(|p| p.id == id)
+    }
+    /// `lo`, if there is one.
+    pub fn loopback(&self) -> Option<PortId> {
+        self.ports.iter().find(|p| p.config.loopback).map(|p| p.id)
+    }
+
+    /// The addresses.
+    pub fn addrs(&self) -> &AddrTable {
+        &self.addrs
+    }
+
+    /// Adds an address and, as Linux, the route to its network. False: it exists or is not possible.
+    pub fn add_address(&mut self, address: Address) -> bool {
+        if self.port(address.port).is_none() || !self.addrs.add(address) {
+            return false;
+        }
+        let net = address.network();
+        let host = net == Prefix::host(address.addr);
+        if !host && !address.addr.is_loopback() {
+            let route = Route {
+                dst: net,
+                kind: RouteType::Unicast,
+                gateway: None,
+                port: Some(address.port),
+                src: address.addr.is_ipv4().then_some(address.addr),
+                metric: if address.addr.is_ipv4() { 0 } else { 256 },
+                origin: RouteOrigin::Kernel,
+                options: RouteOptions::default(),
+            };
+            // A second address on the same network finds the route already there.
+            let _ = self.routes.add(route, false);
+        }
+        self.changed();
+        true
+    }
+
+    /// Takes an address away; the route to its network goes with the last address on it.
+    pub fn remove_address(&mut self, port: PortId, addr: IpAddr) -> bool {
+        let Some(gone) = self.addrs.remove(port, addr) else { return false };
+        let net = gone.network();
+        let heir = self.addrs.on(port).find(|a| a.network() == net).map(|a| a.addr);
+        if let Ok(old) = self.routes.remove(net, |r| r.origin == RouteOrigin::Kernel && r.port == Some(port))
+            && let Some(heir) = heir
+        {
+            let src = old.src.map(|s| if s == addr { heir } else { s });
+            let _ = self.routes.add(Route { src, ..old }, false);
+        }
+        self.routes.retain(|r| r.src != Some(addr));
+        self.changed();
+        true
+    }
+
+    /// Joins a multicast group on a port.
+    pub fn join_group(&mut self, port: PortId, group: IpAddr) {
+        self.addrs.join(port, group);
+    }
+    /// Leaves it. False: not joined.
+    pub fn leave_group(&mut self, port: PortId, group: IpAddr) -> bool {
+        self.addrs.leave(port, group)
+    }
+
+    /// The routes.
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+    /// Adds or replaces a route.
+    ///
+    /// # Errors
+    /// As [`RouteTable::add`]; `Invalid` also for an unknown port.
+    pub fn add_route(&mut self, route: Route, replace: bool) -> Result<(), RouteError> {
+        if route.port.is_some_and(|p| self.port(p).is_none()) {
+            return Err(RouteError::Invalid);
+        }
+        self.routes.add(route, replace)?;
+        self.changed();
+        Ok(())
+    }
+    /// Removes a route.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn remove_route(&mut self, dst: Prefix, matches: impl Fn(&Route) -> bool) -> Result<Route, RouteError> {
+        let r = self.routes.remove(dst, matches)?;
+        self.changed();
+        Ok(r)
+    }
+
+    /// The neighbours.
+    pub fn neighbours(&self) -> &NeighTable {
+        &self.neigh
+    }
+    /// The neighbours, to be changed by an operator.
+    pub fn neighbours_mut(&mut self) -> &mut NeighTable {
+        &mut self.neigh
+    }
+    /// A transport made progress through this next hop: it is reachable (RFC 4861, 7.3.1).
+    pub fn confirm_neighbour(&mut self, now: Instant, port: PortId, next_hop: IpAddr) {
+        self.neigh.confirm(now, &self.config.neigh, (port, next_hop));
+    }
+
+    /// Changes whenever a cached [`RouteDecision`] may be wrong.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The next packet for a port's device.
+    pub fn dequeue(&mut self, env: &mut IpEnv<'_>, port: PortId) -> Option<Packet> {
+        let p = self.ports.iter_mut().find(|p| p.id == port)?;
+        let packet = p.dequeue(env.now, env.rng, &mut self.dropped);
+        self.count_drops(env);
+        packet
+    }
+
+    /// Outgoing packets that were dropped since the last call, each counted already: their sockets are to be told.
+    pub fn take_dropped(&mut self) -> Vec<Dropped<Packet>> {
+        self.dropped_counted = 0;
+        core::mem::take(&mut self.dropped)
+    }
+
+    /// When `handle_timers` has something to do. Ports' queues have deadlines of their own ([`Port::next_deadline`]).
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.neigh.next_deadline(), self.frags.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Neighbour probes and reassembly timeouts that are due.
+    pub fn handle_timers(&mut self, env: &mut IpEnv<'_>) {
+        self.expire_fragments(env);
+        self.run_neighbour_timers(env);
+        self.count_drops(env);
+    }
+
+    fn changed(&mut self) {
+        self.generation += 1;
+    }
+
+    fn count_drops(&mut self, env: &mut IpEnv<'_>) {
+        for d in self.dropped.iter().skip(self.dropped_counted) {
+            env.drops.count(d.reason);
+            if d.packet.protocol != 0 {
+                let v4 = d.packet.ip_version() == 4;
+                env.mib.inc(if v4 { Mib::IpOutDiscards } else { Mib::Ip6OutDiscards });
+            }
+        }
+        self.dropped_counted = self.dropped.len();
+    }
+}
