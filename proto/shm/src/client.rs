@@ -6,7 +6,7 @@ use crate::daemon::{drain_fd, ring_fd};
 use crate::doorbell::Asleep;
 use crate::region::{MappedRing, Region, RingPair};
 use crate::ring::{Consumer, Producer};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// One thread's rings.
@@ -16,14 +16,14 @@ pub struct ClientRing {
     cq: Consumer<MappedRing>,
     pair: RingPair,
     region: Arc<Region>,
-    eventfd: OwnedFd,
+    eventfd: Arc<OwnedFd>,
     doorbell: Arc<OwnedFd>,
 }
 
 impl ClientRing {
     /// Ring `index` of the region, fresh from the daemon, with its completion eventfd and the session's doorbell.
     /// `None`: the region has no such ring.
-    pub fn new(region: Arc<Region>, index: u32, eventfd: OwnedFd, doorbell: Arc<OwnedFd>) -> Option<Self> {
+    pub fn new(region: Arc<Region>, index: u32, eventfd: Arc<OwnedFd>, doorbell: Arc<OwnedFd>) -> Option<Self> {
         let pair = region.ring_pair(index)?;
         let (sq, cq) = (Producer::new(pair.submission()), Consumer::new(pair.completion()));
         Some(Self { sq, cq, pair, region, eventfd, doorbell })
@@ -62,7 +62,7 @@ impl ClientRing {
     }
 
     /// What the thread sleeps on.
-    pub fn eventfd(&self) -> BorrowedFd<'_> {
-        self.eventfd.as_fd()
+    pub fn eventfd(&self) -> &Arc<OwnedFd> {
+        &self.eventfd
     }
 }
