@@ -12,13 +12,13 @@ mod tests;
 
 use crate::addr::{AddrTable, Address, Prefix};
 use crate::icmp::IcmpLimiter;
-use crate::neigh::{NeighConfig, NeighTable};
+use crate::neigh::{NeighConfig, NeighKey, NeighTable};
 use crate::packet::Packet;
 use crate::port::{Port, PortConfig};
 use crate::route::{Route, RouteError, RouteOptions, RouteOrigin, RouteTable, RouteType};
 use stackd_base::{DropCounters, DropReason, Duration, Errno, Instant, Mib, MibCounters, PortId, Rng, SeqNum};
 use stackd_qdisc::{Dropped, Qdisc};
-use stackd_wire::{EcnCodepoint, IcmpRepr, Unreachable};
+use stackd_wire::{EcnCodepoint, IcmpRepr, MacAddr, Unreachable};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -379,9 +379,19 @@ impl IpLayer {
     pub fn neighbours(&self) -> &NeighTable {
         &self.neigh
     }
-    /// The neighbours, to be changed by an operator.
-    pub fn neighbours_mut(&mut self) -> &mut NeighTable {
-        &mut self.neigh
+    /// `ip neigh replace ... nud permanent`: what waited for the address is sent.
+    pub fn set_neighbour(&mut self, env: &mut IpEnv<'_>, key: NeighKey, mac: MacAddr) {
+        for packet in self.neigh.set_permanent(env.now, key, mac) {
+            self.link_out(env, key.0, key.1, packet);
+        }
+    }
+    /// `ip neigh del`. What waited is dropped. False: there was no such entry.
+    pub fn remove_neighbour(&mut self, env: &mut IpEnv<'_>, key: NeighKey) -> bool {
+        let Some(waiting) = self.neigh.remove(key) else { return false };
+        let reason = DropReason::NeighUnresolved;
+        self.dropped.extend(waiting.into_iter().map(|packet| Dropped { packet, reason }));
+        self.count_drops(env);
+        true
     }
     /// A transport made progress through this next hop: it is reachable (RFC 4861, 7.3.1).
     pub fn confirm_neighbour(&mut self, now: Instant, port: PortId, next_hop: IpAddr) {

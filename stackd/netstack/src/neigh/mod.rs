@@ -146,7 +146,7 @@ impl NeighTable {
 
     /// `ip neigh replace ... nud permanent`. Packets that waited are returned to be sent.
     #[must_use]
-    pub fn set_permanent(&mut self, now: Instant, key: NeighKey, mac: MacAddr) -> Vec<Packet> {
+    pub(crate) fn set_permanent(&mut self, now: Instant, key: NeighKey, mac: MacAddr) -> Vec<Packet> {
         self.insert(now, key);
         let queue = self.with(key, |e| {
             (e.state, e.mac, e.timer) = (NudState::Permanent, Some(mac), None);
@@ -156,7 +156,7 @@ impl NeighTable {
     }
 
     /// `ip neigh del`. Packets that waited are returned; `None`: there was no entry.
-    pub fn remove(&mut self, key: NeighKey) -> Option<Vec<Packet>> {
+    pub(crate) fn remove(&mut self, key: NeighKey) -> Option<Vec<Packet>> {
         let mut e = self.entries.remove(&key)?;
         if let Some(t) = e.timer {
             self.timers.remove(&(t, key));
@@ -203,7 +203,13 @@ impl NeighTable {
     }
 
     /// Keeps a packet until the neighbour answers. The oldest give way when it is too much (Linux's `unres_qlen_bytes`).
-    pub(crate) fn queue(&mut self, cfg: &NeighConfig, key: NeighKey, packet: Packet, dropped: &mut Vec<Dropped<Packet>>) {
+    pub(crate) fn queue(
+        &mut self,
+        cfg: &NeighConfig,
+        key: NeighKey,
+        packet: Packet,
+        dropped: &mut Vec<Dropped<Packet>>,
+    ) {
         let Some(e) = self.entries.get_mut(&key) else {
             dropped.push(Dropped { packet, reason: DropReason::NeighUnresolved });
             return;
@@ -219,7 +225,11 @@ impl NeighTable {
 
     /// The neighbour said something. Returns its address and what waited for it.
     pub(crate) fn observe(
-        &mut self, now: Instant, cfg: &NeighConfig, key: NeighKey, o: Observation,
+        &mut self,
+        now: Instant,
+        cfg: &NeighConfig,
+        key: NeighKey,
+        o: Observation,
     ) -> Option<(MacAddr, VecDeque<Packet>)> {
         if !self.entries.contains_key(&key) {
             if !o.create || !self.make_room(now, cfg) {
