@@ -79,20 +79,20 @@ impl IpLayer {
         } else if matches!(error, IcmpRepr::DestUnreachable(_)) {
             env.mib.inc(Mib::IcmpOutDestUnreachs);
         }
-        self.send_icmp(env, port, from, src, error, &packet[..packet.len().min(max)], 0);
+        self.send_icmp(env, port, (from, src), error, &packet[..packet.len().min(max)], 0);
     }
 
-    /// Sends an ICMP message with `data` behind its header.
+    /// Sends an ICMP message with `data` behind its header. `ends`: source (`None`: the route's) and destination.
     pub(crate) fn send_icmp(
         &mut self,
         env: &mut IpEnv<'_>,
         port: PortId,
-        from: Option<IpAddr>,
-        to: IpAddr,
+        ends: (Option<IpAddr>, IpAddr),
         message: IcmpRepr,
         data: &[u8],
         tos: u8,
     ) {
+        let (from, to) = ends;
         // A link-local destination belongs to the link the question came by.
         let scoped = matches!(to, IpAddr::V6(a) if a.is_unicast_link_local()).then_some(port);
         let Ok(route) = self.route(env.now, to, from, scoped) else {
@@ -175,7 +175,7 @@ impl IpLayer {
         }
         let from = (a.class == Class::Local).then_some(a.dst);
         env.mib.inc(if v4 { Mib::IcmpOutEchoReps } else { Mib::Icmp6OutEchoReplies });
-        self.send_icmp(env, a.port, from, a.src, IcmpRepr::EchoReply { ident, seq }, data, a.tos & !3);
+        self.send_icmp(env, a.port, (from, a.src), IcmpRepr::EchoReply { ident, seq }, data, a.tos & !3);
         Ok(())
     }
 

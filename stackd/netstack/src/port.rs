@@ -126,11 +126,12 @@ impl Port {
         };
         self.stats.tx_dropped += (dropped.len() - before) as u64;
         let mut packet = packet?;
-        if packet.segments() > 1 && packet.frame_len() > self.config.caps.tso_max as usize {
-            if let Some(first) = packet.split_first() {
-                self.splitting = Some(packet);
-                packet = first;
-            }
+        if packet.segments() > 1
+            && packet.frame_len() > self.config.caps.tso_max as usize
+            && let Some(first) = packet.split_first()
+        {
+            self.splitting = Some(packet);
+            packet = first;
         }
         self.stats.tx_packets += u64::from(packet.segments());
         self.stats.tx_bytes += u64::from(packet.wire_len());
