@@ -1,11 +1,13 @@
 //! Reassembly of IPv4 and IPv6 fragments, with limits.
 
 use stackd_base::{DropReason, Instant};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Fragments of one packet; more are an attack.
 const MAX_PIECES: usize = 64;
+/// What keeping a fragment costs besides its bytes: a flood of tiny ones must meet the limit too.
+const OVERHEAD: usize = 192;
 
 /// RFC 791, 3.2 and RFC 8200, 4.5: what fragments of one packet have in common.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -65,6 +67,8 @@ pub(super) struct Expired {
 #[derive(Debug, Default)]
 pub(super) struct Reassembler {
     packets: BTreeMap<Key, Partial>,
+    deadlines: BTreeSet<(Instant, Key)>,
+    /// Memory held, overhead included.
     bytes: usize,
 }
 
@@ -76,7 +80,7 @@ impl Reassembler {
         if (f.more && !f.data.len().is_multiple_of(8)) || f.data.is_empty() || end > usize::from(u16::MAX) {
             return drop_one(DropReason::IpFragmentInvalid);
         }
-        if self.bytes + f.data.len() > limit {
+        if self.bytes + f.data.len() + OVERHEAD > limit {
             return drop_one(DropReason::IpFragmentMemory);
         }
         let p = self.packets.entry(key).or_insert_with(|| Partial {
@@ -87,6 +91,7 @@ impl Reassembler {
             expires,
             bytes: 0,
         });
+        self.deadlines.insert((p.expires, key));
         let at = p.pieces.partition_point(|(o, _)| *o < f.offset);
         if p.pieces.get(at).is_some_and(|(o, d)| *o == f.offset && **d == *f.data) {
             // An exact duplicate is the network's doing, not an attack (RFC 5722 allows ignoring it).
@@ -114,7 +119,7 @@ impl Reassembler {
         p.ce |= f.ce;
         p.pieces.insert(at, (f.offset, f.data.into()));
         p.bytes += f.data.len();
-        self.bytes += f.data.len();
+        self.bytes += f.data.len() + OVERHEAD;
         if p.total != Some(p.bytes) {
             return Outcome::Kept;
         }
@@ -129,17 +134,18 @@ impl Reassembler {
 
     fn forget(&mut self, key: &Key) -> Option<Partial> {
         let p = self.packets.remove(key)?;
-        self.bytes -= p.bytes;
+        self.bytes -= p.bytes + OVERHEAD * p.pieces.len();
+        self.deadlines.remove(&(p.expires, *key));
         Some(p)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.packets.values().map(|p| p.expires).min()
+        self.deadlines.first().map(|(t, _)| *t)
     }
 
     /// Takes out one packet whose time is over.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Expired> {
-        let key = *self.packets.iter().find(|(_, p)| p.expires <= now)?.0;
+        let &(_, key) = self.deadlines.first().filter(|(t, _)| *t <= now)?;
         let p = self.forget(&key)?;
         let first = p.header.as_ref().map(|h| {
             let data = p.pieces.first().map(|(_, d)| &**d).unwrap_or_default();
@@ -159,9 +165,10 @@ mod tests {
     const KEY: Key =
         Key { src: IpAddr::V4(Ipv4Addr::LOCALHOST), dst: IpAddr::V4(Ipv4Addr::LOCALHOST), ident: 1, protocol: 17 };
     const END: Instant = Instant::from_nanos(100);
+    const LIMIT: usize = 20_000;
 
     fn add(r: &mut Reassembler, offset: usize, data: &[u8], more: bool) -> Outcome {
-        r.add(KEY, &Fragment { offset, more, header: b"header", data, ce: false }, 1000, END)
+        r.add(KEY, &Fragment { offset, more, header: b"header", data, ce: false }, LIMIT, END)
     }
 
     #[test]
@@ -186,7 +193,21 @@ mod tests {
         let d = |reason| Outcome::Dropped { reason, others: 0 };
         assert_eq!(add(&mut r, 0, &[1; 9], true), d(DropReason::IpFragmentInvalid));
         assert_eq!(add(&mut r, 65528, &[1; 16], false), d(DropReason::IpFragmentInvalid));
-        assert_eq!(add(&mut r, 0, &[1; 1008], true), d(DropReason::IpFragmentMemory));
+        assert_eq!(add(&mut r, 0, &[1; LIMIT - OVERHEAD + 8], true), d(DropReason::IpFragmentMemory));
+    }
+
+    #[test]
+    fn a_flood_of_tiny_fragments_meets_the_limit() {
+        let mut r = Reassembler::default();
+        let kept = (0..1000)
+            .filter(|&ident| {
+                let f = Fragment { offset: 8, more: true, header: b"header", data: &[1; 8], ce: false };
+                r.add(Key { ident, ..KEY }, &f, LIMIT, END) == Outcome::Kept
+            })
+            .count();
+        assert_eq!(kept, LIMIT / (OVERHEAD + 8));
+        while r.expire(END).is_some() {}
+        assert_eq!((r.bytes, r.next_deadline()), (0, None));
     }
 
     #[test]
