@@ -1,8 +1,25 @@
 //! Devices: those that touch the OS (TAP) and those that do not (loopback, virtual wire), and what composes around them.
 
+pub mod emulator;
 pub mod host;
+pub mod segment;
+mod sys;
+pub mod tap;
+pub mod vnet;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use emulator::Emulator;
+pub use stackd_wire::{Gso, Offload};
+pub use tap::{Tap, TapConfig};
+pub use wire::Wire;
 
 use stackd_base::{Instant, QueueId};
+
+/// Room that `Device::receive` needs in its buffer: the largest GSO frame and its headers.
+pub const RX_BUFFER_LEN: usize = 65_536 + 512;
 
 /// A slice of memory that may belong to a hostile client: never turned into a Rust reference.
 #[repr(C)]
@@ -12,37 +29,6 @@ pub struct IoVec {
     pub base: *const u8,
     /// Length in bytes.
     pub len: usize,
-}
-
-/// Offload request or state of one frame: the content of a virtio-net header, host-independent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Offload {
-    /// Checksum still to be filled in: (offset of the transport header from the start of the frame, offset of the
-    /// checksum field from there). The field holds the pseudo-header sum. On receive: the checksum was not filled in because
-    /// the frame never left the machine; data is good.
-    pub csum: Option<(u16, u16)>,
-    /// On receive: a device verified the checksum.
-    pub csum_valid: bool,
-    /// Segmentation: payload bytes per segment; 0 = not a GSO frame.
-    pub gso_size: u16,
-    /// Kind of segmentation.
-    pub gso: Gso,
-    /// Bytes of all headers in front of the payload of a GSO frame.
-    pub hdr_len: u16,
-}
-
-/// Kind of segmentation asked of a device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Gso {
-    /// None.
-    #[default]
-    None,
-    /// TCP over IPv4.
-    TcpV4,
-    /// TCP over IPv6.
-    TcpV6,
-    /// UDP (USO).
-    UdpL4,
 }
 
 /// A frame on its way out: gathered from headers and ranges of send buffers.

@@ -88,7 +88,7 @@ pub(super) fn count(key: &str, text: &str) -> Result<u32, ConfigError> {
 pub(super) fn show_rate(rate: Bandwidth) -> String {
     let bytes = rate.as_bytes_per_sec();
     for (unit, size) in [("gbit", 125_000_000), ("mbit", 125_000), ("kbit", 125)] {
-        if bytes >= size && bytes % size == 0 {
+        if bytes >= size && bytes.is_multiple_of(size) {
             return format!("{}{unit}", bytes / size);
         }
     }
@@ -99,7 +99,7 @@ pub(super) fn show_rate(rate: Bandwidth) -> String {
 pub(super) fn show_time(time: Duration) -> String {
     let ns = time.as_nanos();
     for (unit, size) in [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)] {
-        if ns >= size && ns % size == 0 {
+        if ns >= size && ns.is_multiple_of(size) {
             return format!("{}{unit}", ns / size);
         }
     }
