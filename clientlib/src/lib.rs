@@ -32,3 +32,8 @@ pub use session::{Session, Stats};
 pub use tcp::{Incoming, TcpConnect, TcpListener, TcpStream};
 pub use tcp_info::TcpInfo;
 pub use udp::UdpSocket;
+
+#[cfg(test)]
+mod fake_daemon;
+#[cfg(test)]
+mod tests;

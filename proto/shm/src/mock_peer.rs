@@ -1,1 +1,205 @@
+//! A client that breaks every rule, against the daemon's half: each breach has its name, and nothing panics or reads outside the mapping.
 
+use crate::abi::{Arg, Cqe, Opcode};
+use crate::fifo::{RawSlice, RecvBuffer, SendBuffer, TxWriter};
+use crate::region::{Control, Region};
+use crate::ring::RingMem;
+use crate::{Breach, DaemonRing, DaemonSession, DaemonSocket, Geometry};
+use core::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+const GEOMETRY: Geometry = Geometry { rings: 1, ring_entries: 8, sockets: 4, chunks: 16 };
+
+struct Mock {
+    session: DaemonSession,
+    ring: DaemonRing,
+    /// The client's own mapping of the same file.
+    peer: Arc<Region>,
+}
+
+impl Mock {
+    fn new() -> Self {
+        let session = DaemonSession::create(GEOMETRY, 16, 4).unwrap();
+        let ring = session.open_ring().unwrap().unwrap();
+        let peer = Region::open(session.region().memfd().try_clone_to_owned().unwrap(), GEOMETRY).unwrap();
+        Self { session, ring, peer }
+    }
+
+    /// Writes raw words as entry `at` and sets the tail.
+    fn entry(&self, at: usize, words: [u64; 8], tail: u32) {
+        let sq = self.peer.ring_pair(0).unwrap().submission();
+        for (cell, word) in sq.slots()[at].iter().zip(words) {
+            cell.store(word, Relaxed);
+        }
+        sq.tail().store(tail, Relaxed);
+    }
+
+    fn pop(&mut self) -> Result<Option<crate::Call>, Breach> {
+        self.ring.pop(&mut Arg::new())
+    }
+
+    fn socket(&self) -> (DaemonSocket, &Control) {
+        let socket = self.session.open_socket().unwrap();
+        let control = self.peer.control(socket.sock).unwrap();
+        (socket, control)
+    }
+}
+
+#[test]
+fn submission_indices_beyond_the_ring_or_backwards_end_the_session() {
+    let mut mock = Mock::new();
+    mock.entry(0, [0; 8], 9);
+    assert_eq!(mock.pop(), Err(Breach::RingIndex { index: 9, cursor: 0, capacity: 8 }));
+    mock.entry(0, [0; 8], 1);
+    assert_eq!(mock.pop().unwrap().unwrap().opcode, Opcode::Nop);
+    mock.entry(0, [0; 8], 0);
+    assert!(matches!(mock.pop(), Err(Breach::RingIndex { index: 0, cursor: 1, .. })), "backwards");
+    // The daemon's own index is private: rewriting the shared copy changes nothing.
+    mock.entry(1, [u64::from(Opcode::Listen as u16), 5, 0, 0, 0, 0, 0, 0], 2);
+    mock.peer.ring_pair(0).unwrap().submission().head().store(77, Relaxed);
+    assert_eq!(mock.pop().unwrap().unwrap().sqe.user_data, 5);
+}
+
+#[test]
+fn entries_are_validated_after_the_copy() {
+    let mut mock = Mock::new();
+    mock.entry(0, [0xffff, 0, 0, 0, 0, 0, 0, 0], 1);
+    assert_eq!(mock.pop(), Err(Breach::Opcode(0xffff)));
+    mock.entry(1, [u64::from(Opcode::Bind as u16) | 4 << 32, 0, 0, 0, 0, 0, 0, 0], 2);
+    assert_eq!(mock.pop(), Err(Breach::SockRange { sock: 4, limit: 4 }));
+    mock.entry(2, [0, 0, 0, 0, 0, 0, 0, 513], 3);
+    assert_eq!(mock.pop(), Err(Breach::ArgLength(513)));
+}
+
+#[test]
+fn a_client_that_takes_no_completions_is_cut_off_not_waited_for() {
+    let mut mock = Mock::new();
+    let breach = (0..100).find_map(|_| mock.ring.complete(Cqe::default(), &Arg::new()).err());
+    assert_eq!(breach, Some(Breach::Completions(32)));
+    let mut mock = Mock::new();
+    for _ in 0..9 {
+        mock.ring.complete(Cqe::default(), &Arg::new()).unwrap();
+    }
+    mock.peer.ring_pair(0).unwrap().completion().head().store(1000, Relaxed);
+    assert!(matches!(mock.ring.flush(), Err(Breach::RingIndex { index: 1000, .. })));
+}
+
+#[test]
+fn fifo_indices_outside_what_was_granted_end_the_session() {
+    let mock = Mock::new();
+    let (mut socket, control) = mock.socket();
+    socket.tx.grant(1000);
+    for bad in [1001, u64::MAX, 1 << 63] {
+        control.tx_head.store(bad, Relaxed);
+        assert_eq!(socket.tx.poll_head(), Err(Breach::TxHead { found: bad, low: 0, high: 1000 }));
+    }
+    control.tx_head.store(500, Relaxed);
+    assert_eq!(socket.tx.poll_head(), Ok(500));
+    control.tx_head.store(499, Relaxed);
+    assert!(socket.tx.poll_head().is_err(), "backwards");
+    assert!(socket.rx.place(0, RawSlice::from(&[1; 100][..])));
+    socket.rx.publish(50);
+    control.rx_tail.store(51, Relaxed);
+    assert_eq!(socket.rx.poll_tail(), Err(Breach::RxTail { found: 51, low: 0, high: 50 }));
+    control.rx_tail.store(50, Relaxed);
+    assert_eq!(socket.rx.poll_tail(), Ok(50));
+    control.rx_tail.store(0, Relaxed);
+    assert!(socket.rx.poll_tail().is_err(), "backwards");
+}
+
+#[test]
+fn what_the_client_writes_into_daemon_words_and_tables_is_not_believed() {
+    let mock = Mock::new();
+    let (mut socket, control) = mock.socket();
+    let mut tx = TxWriter::new(mock.peer.clone(), socket.sock).unwrap();
+    socket.tx.grant(200_000);
+    tx.write(&[9; 150_000]).unwrap();
+    for table in [crate::region::Direction::Tx, crate::region::Direction::Rx] {
+        mock.peer.table(socket.sock, table).unwrap().iter().for_each(|e| e.store(u32::MAX, Relaxed));
+    }
+    for word in [&control.tx_limit, &control.tx_released, &control.rx_head] {
+        word.store(u64::MAX, Relaxed);
+    }
+    assert_eq!(socket.tx.poll_head(), Ok(150_000));
+    let mut out = Vec::new();
+    assert!(socket.tx.copy_out(0..150_000, &mut out));
+    assert!(out.iter().all(|b| *b == 9));
+    // The client follows its own damage no further than an error.
+    assert!(matches!(tx.write(&[1; 10]), Err(Breach::Chunk(_))));
+    assert_eq!(mock.session.region().check_header(), Ok(()));
+}
+
+#[test]
+fn datagram_records_are_checked_against_what_was_published() {
+    let mock = Mock::new();
+    let (mut socket, control) = mock.socket();
+    let mut tx = TxWriter::new(mock.peer.clone(), socket.sock).unwrap();
+    socket.tx.grant(100_000);
+    let room = tx.reserve(64).unwrap();
+    room.fill(0);
+    room[..4].copy_from_slice(&33u32.to_ne_bytes());
+    control.tx_head.store(64, Relaxed);
+    socket.tx.poll_head().unwrap();
+    assert!(matches!(socket.tx.datagram_at(0), Err(Breach::Datagram { .. })), "33 bytes do not fit 64 - 32");
+    tx.reserve(64).unwrap()[..4].copy_from_slice(&u32::MAX.to_ne_bytes());
+    assert!(matches!(socket.tx.datagram_at(0), Err(Breach::Datagram { .. })));
+    tx.reserve(64).unwrap()[..10].copy_from_slice(&[32, 0, 0, 0, 0, 0, 0, 0, 99, 99]);
+    assert!(matches!(socket.tx.datagram_at(0), Err(Breach::Datagram { .. })), "family");
+    tx.reserve(64).unwrap()[8..10].fill(0);
+    assert_eq!(socket.tx.datagram_at(0).unwrap().unwrap().data, 32..64);
+    assert!(matches!(socket.tx.datagram_at(1), Err(Breach::Datagram { .. })), "alignment");
+}
+
+#[test]
+fn entries_rewritten_under_the_daemons_hands_are_valid_or_refused() {
+    let mut mock = Mock::new();
+    let peer = mock.peer.clone();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let vandal = std::thread::spawn(move || {
+        let sq = peer.ring_pair(0).unwrap().submission();
+        let mut x = 1u64;
+        while !stopped.load(Relaxed) {
+            for cell in sq.slots().iter().flatten().chain(sq.args().iter().flatten()) {
+                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                // Mostly small values, so that most entries pass and the argument copy is reached too.
+                cell.store(if x >> 60 == 0 { x } else { x >> 61 }, Relaxed);
+            }
+        }
+    });
+    let (mut taken, mut refused) = (0, 0);
+    for i in 1..=20_000u32 {
+        mock.peer.ring_pair(0).unwrap().submission().tail().store(i, Relaxed);
+        let mut arg = Arg::new();
+        // A refused entry is left on the ring; the real daemon ends the session there.
+        match mock.ring.pop(&mut arg) {
+            Ok(Some(call)) => {
+                assert!(call.sqe.sock < 4 && arg.as_bytes().len() <= 512);
+                taken += 1;
+            }
+            Ok(None) => panic!("an entry was published"),
+            Err(Breach::RingIndex { .. }) => mock = Mock { peer: mock.peer.clone(), ..Mock::new() },
+            Err(_) => refused += 1,
+        }
+        if taken + refused >= 2_000 {
+            break;
+        }
+    }
+    stop.store(true, Relaxed);
+    vandal.join().unwrap();
+    assert!(taken + refused > 0);
+}
+
+#[test]
+fn regions_that_are_not_what_was_agreed_are_not_mapped() {
+    let session = DaemonSession::create(GEOMETRY, 16, 4).unwrap();
+    let fd = || session.region().memfd().try_clone_to_owned().unwrap();
+    let wrong = Geometry { chunks: 17, ..GEOMETRY };
+    assert!(Region::open(fd(), wrong).unwrap_err().to_string().contains("the geometry needs"));
+    assert!(Region::open(fd(), Geometry { ring_entries: 3, ..GEOMETRY }).is_err());
+    let unsealed = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&unsealed, GEOMETRY.bytes().unwrap() as u64).unwrap();
+    assert!(Region::open(unsealed, GEOMETRY).unwrap_err().to_string().contains("not sealed"));
+    // Nobody resizes a sealed one.
+    assert!(rustix::fs::ftruncate(fd(), 0).is_err());
+}
