@@ -2,6 +2,7 @@
 
 pub mod emulator;
 pub mod host;
+pub mod pcapng;
 pub mod segment;
 mod sys;
 pub mod tap;

@@ -99,3 +99,42 @@ fn an_emulated_path_delays_and_loses_segments_of_gso_frames() {
     assert_eq!(got + b.stats().drops, 1000);
     assert!((130..270).contains(&b.stats().drops));
 }
+
+#[test]
+fn a_tee_captures_both_ways_counts_what_it_missed_and_tshark_reads_it() {
+    let path = std::env::temp_dir().join(format!("stackd-tee-{}", std::process::id()));
+    let mut a = Wire::listen(&path, 1500).expect("listens");
+    let (mut b, captured) = pcapng::Tee::new(Wire::connect(&path, 1500), 100, 2);
+    let (mut buf, now) = (vec![0; RX_BUFFER_LEN], Instant::from_nanos(5));
+    a.receive(now, &mut buf).expect("accepts");
+    let (frame, offload) = gso(999, 1448);
+    for _ in 0..4 {
+        send(&mut b, now, &frame, offload);
+    }
+    let mut file = Vec::new();
+    let mut w = pcapng::Writer::new(&mut file, "wire0", 100, 1_700_000_000_000_000_000).expect("writes");
+    let mut take = || captured.try_iter().inspect(|c| w.frame(c).expect("writes")).collect::<Vec<_>>();
+    assert_eq!(
+        take().iter().map(|c| (c.outbound, c.bytes == frame[..100], c.len)).collect::<Vec<_>>(),
+        [(true, true, 1053); 2]
+    );
+    send(&mut a, now, &frame, offload);
+    b.receive(now, &mut buf).expect("reads").expect("a frame");
+    assert_eq!(take().iter().map(|c| (c.outbound, c.missed)).collect::<Vec<_>>(), [(false, 2)]);
+    let name = path.with_extension("pcapng");
+    std::fs::write(&name, &file).expect("writes");
+    match std::process::Command::new("tshark")
+        .args(["-r"])
+        .arg(&name)
+        .args(["-T", "fields", "-e", "frame.time_epoch"])
+        .output()
+    {
+        Ok(out) => {
+            let text = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            assert_eq!(text.lines().collect::<Vec<_>>(), ["1700000000.000000005"; 3]);
+        }
+        Err(e) => eprintln!("SKIPPED: tshark: {e}"),
+    }
+    std::fs::remove_file(&name).expect("removes");
+}
