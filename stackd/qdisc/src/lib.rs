@@ -10,6 +10,8 @@ pub mod fifo;
 pub mod fq;
 pub mod netem;
 mod pool;
+#[cfg(test)]
+mod queue_tests;
 mod stats;
 pub mod tbf;
 #[cfg(test)]
