@@ -219,3 +219,7 @@ pub fn recv(socket: impl AsFd) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
     let message = bytes.get(..got.bytes).ok_or(Malformed::Length(got.bytes)).and_then(Message::decode)?;
     Ok(Some((message, fds)))
 }
+
+#[cfg(test)]
+#[path = "attach_tests.rs"]
+mod tests;
