@@ -65,19 +65,23 @@ fn stream(file: tokio::fs::File) -> BoxBody<Bytes, io::Error> {
         let n = file.read_buf(&mut block).await?;
         Ok((n > 0).then(|| (Frame::data(Bytes::from(block)), file)))
     });
-    BoxBody::new(StreamBody::new(Box::pin(blocks) as std::pin::Pin<Box<dyn futures_util::Stream<Item = _> + Send + Sync>>))
+    BoxBody::new(StreamBody::new(
+        Box::pin(blocks) as std::pin::Pin<Box<dyn futures_util::Stream<Item = _> + Send + Sync>>
+    ))
 }
 
 fn zeroes(len: u64, head: bool) -> Answer {
     let body = if head {
         empty()
     } else {
-        let blocks = futures_util::stream::iter(std::iter::successors(Some(len), |left| Some(left.saturating_sub(BLOCK as u64))).take_while(|left| *left > 0).map(
-            |left| {
-                static ZEROES: [u8; BLOCK] = [0; BLOCK];
-                Ok::<_, io::Error>(Frame::data(Bytes::from_static(&ZEROES[..left.min(BLOCK as u64) as usize])))
-            },
-        ));
+        let blocks = futures_util::stream::iter(
+            std::iter::successors(Some(len), |left| Some(left.saturating_sub(BLOCK as u64)))
+                .take_while(|left| *left > 0)
+                .map(|left| {
+                    static ZEROES: [u8; BLOCK] = [0; BLOCK];
+                    Ok::<_, io::Error>(Frame::data(Bytes::from_static(&ZEROES[..left.min(BLOCK as u64) as usize])))
+                }),
+        );
         BoxBody::new(StreamBody::new(blocks))
     };
     let mut answer = Response::new(body);
@@ -107,7 +111,8 @@ fn empty() -> BoxBody<Bytes, io::Error> {
 }
 
 fn text(status: StatusCode, message: &str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::copy_from_slice(message.as_bytes())).map_err(|never| match never {}).boxed());
+    let mut answer =
+        Response::new(Full::new(Bytes::copy_from_slice(message.as_bytes())).map_err(|never| match never {}).boxed());
     *answer.status_mut() = status;
     answer
 }

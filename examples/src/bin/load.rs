@@ -175,7 +175,8 @@ fn bulk(net: &dyn Net, plan: &Bulk, connections: usize) -> Result<BulkResult> {
 }
 
 fn bulk_one(net: &dyn Net, plan: &Bulk) -> Result<u64> {
-    let mut stream = net.connect(plan.addr, plan.cc.as_deref()).with_context(|| format!("cannot connect to {}", plan.addr))?;
+    let mut stream =
+        net.connect(plan.addr, plan.cc.as_deref()).with_context(|| format!("cannot connect to {}", plan.addr))?;
     stream.write_all(&[SINK])?;
     let buf = vec![0x5a; plan.write];
     let start = Instant::now();
