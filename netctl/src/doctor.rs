@@ -9,7 +9,7 @@ use crate::cli::{Context, Failure};
 
 /// Runs the command. Exit code 1 when something is an error.
 pub async fn run(cx: &Context, out: &mut impl Write) -> Result<(), Failure> {
-    let mut findings = vec![tun(), namespaces(), memlock(), kernel()];
+    let mut findings = vec![tun(), namespaces(), descriptors(), kernel()];
     findings.extend(daemon(cx).await);
     if cx.json {
         let all: Vec<_> = findings
@@ -106,7 +106,7 @@ fn namespaces() -> Finding {
     )
 }
 
-fn memlock() -> Finding {
+fn descriptors() -> Finding {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     match limit {
         Some(n) if n < 4096 => finding(

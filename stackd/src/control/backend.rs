@@ -104,7 +104,8 @@ pub enum Command {
     SessionOpen {
         /// Who, from SO_PEERCRED.
         process: v1::Process,
-        /// Told when the daemon ends the session (breach, `netctl clients --disconnect`, shutdown).
+        /// Told when the daemon ends the session (breach, `netctl clients --disconnect`, shutdown). The shard keeps it while
+        /// the session lives: dropping it ends the session too.
         closing: oneshot::Sender<StatusError>,
         /// The session and its quotas.
         reply: Reply<OpenedSession>,
