@@ -245,6 +245,12 @@ impl Demux {
         best.map(|w| w.sock)
     }
 
+    /// The socket connected from `local` to `remote`: whom an ICMP error about a datagram concerns.
+    pub fn find_connected(&self, local: SocketAddr, remote: SocketAddr) -> Option<SockId> {
+        let list = self.waiting.get(&local.port())?;
+        list.iter().find(|w| w.peer == Some(remote) && (w.ip == local.ip() || w.ip.is_unspecified())).map(|w| w.sock)
+    }
+
     /// Every waiting socket that wants a copy of a multicast or broadcast datagram.
     pub fn all_waiting(&self, local: SocketAddr, remote: SocketAddr, port: PortId) -> SmallVec<[SockId; 4]> {
         let list = self.waiting.get(&local.port()).map_or(&[][..], |l| &l[..]);

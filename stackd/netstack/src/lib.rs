@@ -5,18 +5,26 @@
 
 pub mod addr;
 pub mod demux;
+pub mod diag;
 mod icmp;
 mod icmpv6;
+mod heap_store;
 pub mod ip;
 mod isn;
+mod layout;
 pub mod neigh;
 pub mod packet;
 pub mod port;
 pub mod route;
 pub mod socket;
+mod stack;
 mod store;
+pub mod sysctl;
 pub mod timer_wheel;
 mod types;
 
+pub use diag::{DiagState, OwnerUsage, SkMem, SocketInfo};
+pub use heap_store::{HeapFifo, HeapStore};
+pub use stack::{QdiscError, RxMeta, Stack};
 pub use store::{ByteStore, FifoKind, OwnerId};
 pub use types::{Domain, Readiness, Shutdown, SockEvent, SocketKind, StackConfig};

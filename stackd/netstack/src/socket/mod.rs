@@ -2,4 +2,216 @@
 
 pub mod opts;
 pub mod ports;
+pub mod table;
 pub mod timewait;
+
+use crate::ip::RouteDecision;
+use crate::store::OwnerId;
+use crate::types::{Domain, Readiness, SocketKind};
+use hashbrown::HashSet;
+use opts::SockOpts;
+use ports::Hold;
+use stackd_base::{Errno, FifoId, PortId, SockId};
+use stackd_tcp::{Config, Connection};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// What a program holds (or held: a detached one only finishes its connection).
+#[derive(Debug)]
+pub struct Socket {
+    /// Whom it is accounted to.
+    pub owner: OwnerId,
+    /// Family it was made for.
+    pub domain: Domain,
+    /// Its bytes.
+    pub fifo: Option<FifoId>,
+    /// Local address as bound; unspecified and 0 until then. Canonical (never v4-mapped).
+    pub local: SocketAddr,
+    /// Peer, once connected. Canonical.
+    pub peer: Option<SocketAddr>,
+    /// How it holds its local port.
+    pub binding: Binding,
+    /// Options.
+    pub opts: Box<SockOpts>,
+    /// `SO_ERROR`.
+    pub error: Option<Errno>,
+    /// As published last.
+    pub readiness: Readiness,
+    /// Bits to report as fresh with the next event.
+    pub edges: Readiness,
+    /// An event is queued.
+    pub queued: bool,
+    /// Stands in the list of sockets that may have something to send.
+    pub dirty: bool,
+    /// The application closed it: nobody is told anything any more.
+    pub detached: bool,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// What it is.
+    pub body: Body,
+}
+
+/// How a socket holds its local port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Binding {
+    /// Not at all.
+    None,
+    /// By a claim in the port table.
+    Claim,
+    /// Without one.
+    Hold(Hold),
+}
+
+/// What a socket is.
+#[derive(Debug)]
+pub enum Body {
+    /// TCP, neither listening nor connected.
+    TcpClosed,
+    /// TCP, listening.
+    Listen(Box<Listener>),
+    /// TCP, from SYN_SENT or SYN_RECEIVED to its end.
+    Tcp(Box<TcpSock>),
+    /// UDP.
+    Udp(UdpSock),
+}
+
+/// A listening socket's queues.
+#[derive(Debug, Default)]
+pub struct Listener {
+    /// Backlog, capped by `net.core.somaxconn`.
+    pub backlog: u32,
+    /// Children in SYN_RECEIVED (Linux's request queue).
+    pub embryonic: HashSet<SockId, rapidhash::fast::RandomState>,
+    /// Children that wait for `accept`.
+    pub accept: VecDeque<SockId>,
+}
+
+impl Listener {
+    /// Linux's `sk_acceptq_is_full`: one more than the backlog fits.
+    pub fn accept_full(&self) -> bool {
+        self.accept.len() as u32 > self.backlog
+    }
+    /// Linux's `inet_csk_reqsk_queue_is_full`.
+    pub fn syn_full(&self) -> bool {
+        self.embryonic.len() as u32 >= self.backlog.max(1)
+    }
+}
+
+/// A connection and what the socket layer keeps beside it.
+#[derive(Debug)]
+pub struct TcpSock {
+    /// The state machine.
+    pub conn: Connection,
+    /// Sysctls with this socket's options over them; `None` when it set none: then the shard's are read.
+    pub config: Option<Box<Config>>,
+    /// The listener, until `accept`.
+    pub parent: Option<SockId>,
+    /// In the table of four-tuples; false once it ended.
+    pub attached: bool,
+    /// `shutdown(SHUT_RD)`.
+    pub read_shut: bool,
+    /// `shutdown(SHUT_WR)`, or closed.
+    pub write_shut: bool,
+    /// Reached ESTABLISHED.
+    pub established: bool,
+    /// What was published to the byte store: in-order head, released, limit.
+    pub published: (u64, u64, u64),
+    /// What the application consumed.
+    pub consumed: u64,
+    /// What the application wrote.
+    pub written: u64,
+    /// The peer's FIN was taken in.
+    pub peer_closed: bool,
+    /// An ICMP error that does not end the connection; becomes the reason if it times out.
+    pub soft_error: Option<Errno>,
+    /// Interface it leaves through.
+    pub port: PortId,
+    /// The path, as long as the tables it was made from stand.
+    pub route: Option<RouteDecision>,
+    /// Handshake to be repeated before DEFER_ACCEPT gives up.
+    pub deferred: u8,
+}
+
+impl TcpSock {
+    /// A connection that begins.
+    pub fn new(conn: Connection, config: Option<Box<Config>>, port: PortId) -> Self {
+        Self {
+            conn,
+            config,
+            parent: None,
+            attached: true,
+            read_shut: false,
+            established: false,
+            published: (0, 0, 0),
+            consumed: 0,
+            written: 0,
+            peer_closed: false,
+            write_shut: false,
+            soft_error: None,
+            port,
+            route: None,
+            deferred: 0,
+        }
+    }
+}
+
+/// UDP.
+#[derive(Clone, Debug, Default)]
+pub struct UdpSock {
+    /// Datagrams wait.
+    pub readable: bool,
+    /// `shutdown`.
+    pub read_shut: bool,
+    /// `shutdown`.
+    pub write_shut: bool,
+    /// Datagrams dropped because the buffer was full (`ss -m`'s `d`).
+    pub drops: u64,
+}
+
+impl Socket {
+    /// A fresh one.
+    pub fn new(owner: OwnerId, domain: Domain, opts: SockOpts, cookie: u64, body: Body) -> Self {
+        let any = match domain {
+            Domain::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Domain::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Self {
+            owner,
+            domain,
+            fifo: None,
+            local: SocketAddr::new(any, 0),
+            peer: None,
+            binding: Binding::None,
+            opts: Box::new(opts),
+            error: None,
+            readiness: Readiness::EMPTY,
+            edges: Readiness::EMPTY,
+            queued: false,
+            dirty: false,
+            detached: false,
+            cookie,
+            body,
+        }
+    }
+
+    /// TCP or UDP.
+    pub fn kind(&self) -> SocketKind {
+        match self.body {
+            Body::TcpClosed | Body::Listen(_) | Body::Tcp(_) => SocketKind::Stream,
+            Body::Udp(_) => SocketKind::Dgram,
+        }
+    }
+
+    /// An address as a program of this socket's family sees it: IPv4 shows v4-mapped on an IPv6 socket.
+    pub fn presented(&self, addr: SocketAddr) -> SocketAddr {
+        match (self.domain, addr.ip()) {
+            (Domain::V6, IpAddr::V4(v4)) => SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), addr.port()),
+            _ => addr,
+        }
+    }
+
+    /// Whether it takes IPv4 too.
+    pub fn is_dual(&self) -> bool {
+        self.domain == Domain::V6 && !self.opts.v6only
+    }
+}

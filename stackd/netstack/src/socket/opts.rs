@@ -127,6 +127,8 @@ pub struct SockOpts {
     pub defer_accept: u32,
     pub window_clamp: u32,
     pub quickack: bool,
+    /// `TCP_QUICKACK` was written at all.
+    pub quickack_set: bool,
     pub congestion: Option<&'static str>,
     /// Milliseconds; 0 = by the retries.
     pub user_timeout: u32,
@@ -169,6 +171,7 @@ impl Default for SockOpts {
             defer_accept: 0,
             window_clamp: 0,
             quickack: true,
+            quickack_set: false,
             congestion: None,
             user_timeout: 0,
             notsent_lowat: None,
@@ -193,8 +196,6 @@ pub enum Effect {
     None,
     /// A live connection must see the new values.
     Connection,
-    /// `TCP_QUICKACK` was written.
-    QuickAck(bool),
     /// `TCP_NODELAY` was set or `TCP_CORK` cleared: what was held back goes out.
     Push,
     /// `TCP_CONGESTION`.
@@ -375,8 +376,8 @@ impl SockOpts {
             name::TCP_DEFER_ACCEPT => self.defer_accept = n.max(0) as u32,
             name::TCP_WINDOW_CLAMP => self.window_clamp = if n == 0 { 0 } else { (n.max(0) as u32).max(MIN_RCVBUF / 2) },
             name::TCP_QUICKACK => {
-                self.quickack = n != 0;
-                return Ok(Effect::QuickAck(n != 0));
+                (self.quickack, self.quickack_set) = (n != 0, true);
+                return Ok(Effect::Connection);
             }
             name::TCP_USER_TIMEOUT => self.user_timeout = within(n, 0, i32::MAX)?,
             name::TCP_NOTSENT_LOWAT => self.notsent_lowat = Some(n as u32),
@@ -439,6 +440,7 @@ impl SockOpts {
                 name::TCP_WINDOW_CLAMP => number(self.window_clamp),
                 name::TCP_USER_TIMEOUT => number(self.user_timeout),
                 name::TCP_INQ => flag(self.inq),
+                name::TCP_QUICKACK => flag(self.quickack),
                 _ => None,
             },
             (name::SOL_IP, name::IP_TOS) => number(u32::from(self.tos)),

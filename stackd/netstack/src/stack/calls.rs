@@ -1,0 +1,504 @@
+//! The calls programs make: `socket` to `close`.
+
+use super::Stack;
+use crate::demux::{FlowEntry, FlowKey, Waiting, canonical, flow_shard};
+use crate::socket::opts::SockOpts;
+use crate::socket::ports::{Claim, Hold, PortRange};
+use crate::socket::{Binding, Body, Listener, Socket, TcpSock, UdpSock};
+use crate::store::{ByteStore, FifoKind, OwnerId};
+use crate::types::{Domain, Readiness, Shutdown, SocketKind};
+use stackd_base::{Errno, FifoId, Instant, Mib, Rng, SockId};
+use stackd_tcp::{Connection, State};
+use std::net::{IpAddr, SocketAddr};
+
+impl Stack {
+    /// `socket(2)`. A datagram socket gets its FIFOs at once, a stream socket when it connects.
+    ///
+    /// # Errors
+    /// `EMFILE` when the shard is full; what the store says.
+    pub fn socket<S: ByteStore>(
+        &mut self,
+        _now: Instant,
+        domain: Domain,
+        kind: SocketKind,
+        owner: OwnerId,
+        store: &mut S,
+    ) -> Result<SockId, Errno> {
+        if self.sockets.len() >= self.cfg.max_sockets {
+            return Err(Errno::EMFILE);
+        }
+        let body = match kind {
+            SocketKind::Stream => Body::TcpClosed,
+            SocketKind::Dgram => Body::Udp(UdpSock::default()),
+        };
+        let opts = SockOpts { v6only: self.sysctls.net.bindv6only, ..SockOpts::default() };
+        let mut socket = Socket::new(owner, domain, opts, self.rng.next_u64(), body);
+        if kind == SocketKind::Dgram {
+            socket.fifo = Some(store.open(self.sockets.next_id(), owner, FifoKind::Datagram)?);
+        }
+        let sock = self.sockets.insert(socket);
+        self.note(sock, Readiness::EMPTY);
+        Ok(sock)
+    }
+
+    /// `bind(2)`. Port 0 picks one.
+    ///
+    /// # Errors
+    /// `EINVAL` (bound already), `EAFNOSUPPORT`, `EADDRNOTAVAIL`, `EADDRINUSE`.
+    pub fn bind(&mut self, sock: SockId, addr: SocketAddr) -> Result<(), Errno> {
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        if s.binding != Binding::None || !matches!(s.body, Body::TcpClosed | Body::Udp(_)) {
+            return Err(Errno::EINVAL);
+        }
+        let addr = family_checked(s, addr, Errno::EINVAL)?;
+        let free = match addr.ip() {
+            IpAddr::V4(_) => s.opts.freebind || s.opts.transparent || self.sysctls.net.nonlocal_bind,
+            IpAddr::V6(_) => s.opts.freebind || s.opts.transparent || self.sysctls.net.nonlocal_bind_v6,
+        };
+        let ip = addr.ip();
+        if !free && !ip.is_unspecified() && !self.is_bindable(s.kind(), ip) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        if addr.port() == 0 && s.opts.bind_address_no_port && s.kind() == SocketKind::Stream {
+            self.sockets.get_mut(sock).ok_or(Errno::EBADF)?.local = addr;
+            return Ok(());
+        }
+        let port = self.claim_port(sock, addr)?;
+        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        s.local = SocketAddr::new(ip, port);
+        s.binding = Binding::Claim;
+        if s.kind() == SocketKind::Dgram {
+            self.udp_refile(sock);
+        }
+        Ok(())
+    }
+
+    /// Claims `addr`'s port, or one out of the local range.
+    pub(super) fn claim_port(&mut self, sock: SockId, addr: SocketAddr) -> Result<u16, Errno> {
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        let claim = claim_of(sock, s, addr.ip());
+        let tcp = s.kind() == SocketKind::Stream;
+        let random = self.rng.next_u32();
+        let net = &self.sysctls.net;
+        let range =
+            PortRange { first: net.local_port_range.0, last: net.local_port_range.1, reserved: &net.reserved_ports };
+        let table = if tcp { &mut self.tcp_ports } else { &mut self.udp_ports };
+        let port = match addr.port() {
+            0 => table.pick_for_bind(range, random, &claim, |_| true).ok_or(Errno::EADDRINUSE)?,
+            port => port,
+        };
+        table.claim(port, claim)?;
+        Ok(port)
+    }
+
+    /// `listen(2)`; on a listening socket it changes the backlog.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` (UDP), `EINVAL` (connected), `EADDRINUSE`.
+    pub fn listen(&mut self, sock: SockId, backlog: i32) -> Result<(), Errno> {
+        // listen(2): "If the backlog argument is greater than the value in net.core.somaxconn, then it is silently capped to that value".
+        let backlog = (backlog as u32).min(self.sysctls.net.somaxconn);
+        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        match &mut s.body {
+            Body::Listen(l) => {
+                l.backlog = backlog;
+                return Ok(());
+            }
+            Body::Udp(_) => return Err(Errno::EOPNOTSUPP),
+            Body::Tcp(_) => return Err(Errno::EINVAL),
+            Body::TcpClosed => {}
+        }
+        if s.binding == Binding::None {
+            let any = s.local;
+            let port = self.claim_port(sock, any)?;
+            let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+            s.local.set_port(port);
+            s.binding = Binding::Claim;
+        }
+        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        let claim = Claim { listening: true, ..claim_of(sock, s, s.local.ip()) };
+        self.tcp_ports.update(s.local.port(), claim)?;
+        s.body = Body::Listen(Box::new(Listener { backlog, ..Listener::default() }));
+        let waiting = waiting_of(sock, s);
+        self.tcp_demux.insert_waiting(s.local.port(), waiting);
+        Ok(())
+    }
+
+    /// `connect(2)`. TCP: the SYN is on its way; `OUT`, or `ERR`, tells the outcome. UDP: sets or changes the peer.
+    ///
+    /// # Errors
+    /// `EINPROGRESS` is TCP's success; `EALREADY`, `EISCONN`, `ENETUNREACH`, `EADDRNOTAVAIL`, `EAFNOSUPPORT`, `EACCES` (broadcast).
+    pub fn connect<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        addr: SocketAddr,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        let mut to = family_checked(s, addr, Errno::EAFNOSUPPORT)?;
+        if to.ip().is_unspecified() {
+            // As Linux: connecting to "any" is connecting to this host.
+            to.set_ip(if to.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        }
+        match &s.body {
+            Body::Udp(_) => return self.udp_connect(now, sock, to),
+            Body::Listen(_) => return Err(Errno::EISCONN),
+            Body::Tcp(t) if t.conn.state() == State::SynSent => return Err(Errno::EALREADY),
+            Body::Tcp(t) if t.attached => return Err(Errno::EISCONN),
+            // A failed attempt may be repeated.
+            Body::Tcp(_) | Body::TcpClosed => {}
+        }
+        if to.ip().is_multicast() || self.ip.addrs().is_broadcast(to.ip()) {
+            return Err(Errno::ENETUNREACH);
+        }
+        self.tcp_connect(now, sock, to, store)
+    }
+
+    fn tcp_connect<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        to: SocketAddr,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        self.discard_dead(now, sock, store);
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
+        let path = self.ip.route(now, to.ip(), bound, s.opts.device)?;
+        let local_ip = bound.unwrap_or(path.src);
+        let (flow, hold) = if s.binding == Binding::Claim {
+            let flow = FlowKey::new(SocketAddr::new(local_ip, s.local.port()), to);
+            if !self.flow_is_free(now, &flow) {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
+            (flow, Binding::Claim)
+        } else {
+            (self.pick_flow(now, local_ip, to)?, Binding::Hold(Hold::Ephemeral))
+        };
+        let owner = s.owner;
+        let fifo = match s.fifo {
+            Some(fifo) => fifo,
+            None => store.open(sock, owner, FifoKind::Stream)?,
+        };
+        self.evict_time_wait(&flow);
+        if let Binding::Hold(h) = hold {
+            self.tcp_ports.hold(flow.local().port(), h);
+        }
+        let traits = self.port_traits(path.port);
+        let iss = crate::isn::initial_sequence(&self.secret, &flow, now);
+        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        (s.fifo, s.binding, s.local, s.peer, s.error) = (Some(fifo), hold, flow.local(), Some(to), None);
+        let config = super::config::resolve(&self.sysctls, &s.opts);
+        let params = super::config::flow_params(&self.sysctls, &s.opts, &flow, &path, traits, &self.secret);
+        let cfg = config.as_deref().unwrap_or(&self.sysctls.tcp);
+        let conn = Connection::connect(cfg, params, iss, now);
+        s.body = Body::Tcp(Box::new(TcpSock::new(conn, config, path.port)));
+        self.tcp_demux.insert_flow(flow, FlowEntry::Sock(sock));
+        self.mib.inc(Mib::TcpActiveOpens);
+        self.mark_dirty(sock);
+        self.after_event(now, sock, store);
+        Err(Errno::EINPROGRESS)
+    }
+
+    /// Whether a new connection may have this four-tuple.
+    fn flow_is_free(&self, now: Instant, flow: &FlowKey) -> bool {
+        match self.tcp_demux.flow(flow) {
+            None => true,
+            Some(FlowEntry::Sock(_)) => false,
+            Some(FlowEntry::TimeWait(i)) => {
+                let allowed = match self.sysctls.net.tcp_tw_reuse {
+                    0 => false,
+                    1 => true,
+                    _ => flow.local().ip().is_loopback() && flow.remote().ip().is_loopback(),
+                };
+                // RFC 6191 wants a later timestamp: one second on, ours is.
+                let ts = self.tw.get(i).and_then(|tw| tw.ts);
+                allowed && ts.is_some_and(|ts| now - ts.recent_at >= stackd_base::Duration::from_secs(1))
+            }
+        }
+    }
+
+    /// An ephemeral port whose four-tuple is free and whose flow belongs to this shard.
+    fn pick_flow(&self, now: Instant, local_ip: IpAddr, to: SocketAddr) -> Result<FlowKey, Errno> {
+        let net = &self.sysctls.net;
+        let range =
+            PortRange { first: net.local_port_range.0, last: net.local_port_range.1, reserved: &net.reserved_ports };
+        let flow = FlowKey::new(SocketAddr::new(local_ip, 0), to);
+        // RFC 6056, 3.3.4: hash of the destination plus a counter per hash bucket (here: active opens so far).
+        let step = (self.mib.get(Mib::TcpActiveOpens) as u32).wrapping_mul(2);
+        let offset = (self.secret.hash_bytes(&flow.bytes()) as u32).wrapping_add(step) & !1;
+        let (shard, shards) = (self.cfg.shard.0, self.cfg.shards);
+        let accept = |port: u16| {
+            let candidate = flow.with_local_port(port);
+            flow_shard(candidate.local(), to, shards) == shard && self.flow_is_free(now, &candidate)
+        };
+        let port = self.tcp_ports.pick_for_connect(range, offset, accept).ok_or(Errno::EADDRNOTAVAIL)?;
+        Ok(flow.with_local_port(port))
+    }
+
+    /// `accept(2)`: the socket of the oldest finished handshake, and who is there.
+    ///
+    /// # Errors
+    /// `EAGAIN`, `EINVAL` (not listening), `EOPNOTSUPP` (UDP).
+    pub fn accept<S: ByteStore>(
+        &mut self,
+        _now: Instant,
+        sock: SockId,
+        _store: &mut S,
+    ) -> Result<(SockId, SocketAddr), Errno> {
+        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        let listener = match &mut s.body {
+            Body::Listen(l) => l,
+            Body::Udp(_) => return Err(Errno::EOPNOTSUPP),
+            Body::TcpClosed | Body::Tcp(_) => return Err(Errno::EINVAL),
+        };
+        let Some(child) = listener.accept.pop_front() else { return Err(Errno::EAGAIN) };
+        self.note(sock, Readiness::EMPTY);
+        let s = self.sockets.get_mut(child).ok_or(Errno::ECONNABORTED)?;
+        if let Body::Tcp(t) = &mut s.body {
+            t.parent = None;
+        }
+        let peer = s.peer.map(|p| s.presented(p)).ok_or(Errno::ECONNABORTED)?;
+        s.readiness = Readiness::EMPTY;
+        self.note(child, Readiness::EMPTY);
+        Ok((child, peer))
+    }
+
+    /// The FIFOs of a socket, once it has some.
+    pub fn fifo(&self, sock: SockId) -> Option<FifoId> {
+        self.sockets.get(sock)?.fifo
+    }
+
+    /// The application wrote: its stream now ends at offset `head`.
+    ///
+    /// # Errors
+    /// `EINVAL` when `head` goes back or beyond the limit published last; `EPIPE` after shutdown or reset; `ENOTCONN`.
+    pub fn written<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        head: u64,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        let t = self.tcp_mut(sock).ok_or(Errno::ENOTCONN)?;
+        if !t.attached || t.write_shut {
+            return Err(Errno::EPIPE);
+        }
+        if head < t.written || head > t.published.2 {
+            return Err(Errno::EINVAL);
+        }
+        t.written = head;
+        let (conn, mut env) = self.tcp_parts(sock).ok_or(Errno::ENOTCONN)?;
+        conn.handle_written(now, head, &mut env);
+        self.mark_dirty(sock);
+        self.after_event(now, sock, store);
+        Ok(())
+    }
+
+    /// The application consumed its received stream up to offset `tail`.
+    ///
+    /// # Errors
+    /// `EINVAL` when `tail` goes back or beyond what was published; `ENOTCONN`.
+    pub fn consumed<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        tail: u64,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        let t = self.tcp_mut(sock).ok_or(Errno::ENOTCONN)?;
+        if tail < t.consumed || tail > t.published.0 {
+            return Err(Errno::EINVAL);
+        }
+        t.consumed = tail;
+        if t.attached {
+            let (conn, mut env) = self.tcp_parts(sock).ok_or(Errno::ENOTCONN)?;
+            conn.handle_consumed(now, tail, &mut env);
+            self.mark_dirty(sock);
+        }
+        self.after_event(now, sock, store);
+        Ok(())
+    }
+
+    /// `shutdown(2)`.
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    pub fn shutdown<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        how: Shutdown,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        let (read, write) = (how != Shutdown::Write, how != Shutdown::Read);
+        match &mut s.body {
+            Body::TcpClosed => return Err(Errno::ENOTCONN),
+            Body::Listen(_) => {
+                // Linux: shutting a listener's read side stops it listening; the socket may listen again.
+                if read {
+                    self.stop_listening(now, sock, store);
+                }
+                return Ok(());
+            }
+            Body::Udp(u) => {
+                if s.peer.is_none() {
+                    return Err(Errno::ENOTCONN);
+                }
+                u.read_shut |= read;
+                u.write_shut |= write;
+            }
+            Body::Tcp(t) => {
+                if !t.attached {
+                    return Err(Errno::ENOTCONN);
+                }
+                t.read_shut |= read;
+                t.write_shut |= write;
+                if write && let Some((conn, mut env)) = self.tcp_parts(sock) {
+                    conn.handle_shutdown_write(now, &mut env);
+                    self.mark_dirty(sock);
+                }
+            }
+        }
+        self.note(sock, if read { Readiness::IN } else { Readiness::EMPTY });
+        self.after_event(now, sock, store);
+        Ok(())
+    }
+
+    /// `close(2)`: the id is dead when this returns; a connection finishes by itself as an orphan.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn close<S: ByteStore>(&mut self, now: Instant, sock: SockId, store: &mut S) -> Result<(), Errno> {
+        let s = self.sockets.get_mut(sock).filter(|s| !s.detached).ok_or(Errno::EBADF)?;
+        s.detached = true;
+        let linger = s.opts.linger;
+        match &mut s.body {
+            Body::TcpClosed | Body::Udp(_) => {
+                self.free(sock, store);
+                return Ok(());
+            }
+            Body::Listen(_) => {
+                self.stop_listening(now, sock, store);
+                self.free(sock, store);
+                return Ok(());
+            }
+            Body::Tcp(t) if !t.attached => {
+                self.free(sock, store);
+                return Ok(());
+            }
+            Body::Tcp(t) => {
+                let unread = t.published.0 > t.consumed && !t.read_shut;
+                t.write_shut = true;
+                let Some((conn, mut env)) = self.tcp_parts(sock) else { return Ok(()) };
+                if linger.on && linger.seconds == 0 {
+                    conn.handle_abort(&mut env);
+                    self.mib.inc(Mib::TcpExtTCPAbortOnData);
+                } else {
+                    conn.handle_close(now, unread, &mut env);
+                }
+            }
+        }
+        self.orphans += 1;
+        if self.orphans > self.sysctls.net.tcp_max_orphans {
+            // ip-sysctl: "If this number is exceeded orphaned connections are reset immediately".
+            self.mib.inc(Mib::TcpExtTCPAbortOnMemory);
+            if let Some((conn, mut env)) = self.tcp_parts(sock) {
+                conn.handle_abort(&mut env);
+            }
+        }
+        self.mark_dirty(sock);
+        self.after_event(now, sock, store);
+        Ok(())
+    }
+
+    /// Resets a connection (`ss -K`, a dying session). Other sockets are closed. With `detach` the id dies too.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn abort<S: ByteStore>(&mut self, now: Instant, sock: SockId, store: &mut S) -> Result<(), Errno> {
+        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        match &mut s.body {
+            Body::Tcp(t) if t.attached => {
+                if let Some((conn, mut env)) = self.tcp_parts(sock) {
+                    conn.handle_abort(&mut env);
+                }
+                if let Some(s) = self.sockets.get_mut(sock) {
+                    s.error = Some(Errno::ECONNABORTED);
+                }
+                self.mark_dirty(sock);
+            }
+            Body::Listen(_) => self.stop_listening(now, sock, store),
+            Body::Udp(_) => {
+                s.error = Some(Errno::ECONNABORTED);
+                s.peer = None;
+                self.udp_refile(sock);
+            }
+            Body::Tcp(_) | Body::TcpClosed => {}
+        }
+        self.note(sock, Readiness::ERR);
+        self.after_event(now, sock, store);
+        Ok(())
+    }
+
+    /// `getsockname(2)`.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn local_addr(&self, sock: SockId) -> Result<SocketAddr, Errno> {
+        self.sockets.get(sock).map(|s| s.presented(s.local)).ok_or(Errno::EBADF)
+    }
+
+    /// `getpeername(2)`.
+    ///
+    /// # Errors
+    /// `EBADF`, `ENOTCONN`.
+    pub fn peer_addr(&self, sock: SockId) -> Result<SocketAddr, Errno> {
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        let connected = match &s.body {
+            Body::Tcp(t) => t.attached && t.established,
+            Body::Udp(_) => true,
+            Body::TcpClosed | Body::Listen(_) => false,
+        };
+        s.peer.filter(|_| connected).map(|p| s.presented(p)).ok_or(Errno::ENOTCONN)
+    }
+
+}
+
+/// The claim of a socket on a port with its present options.
+pub(super) fn claim_of(sock: SockId, s: &Socket, ip: IpAddr) -> Claim {
+    Claim {
+        sock,
+        ip,
+        v6only: s.opts.v6only,
+        device: s.opts.device,
+        reuseaddr: s.opts.reuseaddr,
+        reuseport: s.opts.reuseport,
+        listening: matches!(s.body, Body::Listen(_)),
+    }
+}
+
+/// A socket's entry among those that wait for whoever comes.
+pub(super) fn waiting_of(sock: SockId, s: &Socket) -> Waiting {
+    Waiting {
+        sock,
+        ip: s.local.ip(),
+        dual: s.is_dual(),
+        device: s.opts.device,
+        reuseport: s.opts.reuseport,
+        peer: s.peer.filter(|_| s.kind() == SocketKind::Dgram),
+    }
+}
+
+/// `addr` on the wire's terms, if a socket of this family can use it.
+pub(super) fn family_checked(s: &Socket, addr: SocketAddr, wrong: Errno) -> Result<SocketAddr, Errno> {
+    let wire = canonical(addr);
+    match (s.domain, addr.ip(), wire.ip()) {
+        (Domain::V4, IpAddr::V4(_), _) | (Domain::V6, IpAddr::V6(_), IpAddr::V6(_)) => Ok(wire),
+        (Domain::V6, IpAddr::V6(_), IpAddr::V4(_)) if !s.opts.v6only => Ok(wire),
+        (Domain::V6, IpAddr::V6(_), IpAddr::V4(_)) => Err(Errno::ENETUNREACH),
+        (Domain::V4, IpAddr::V6(_), _) | (Domain::V6, IpAddr::V4(_), _) => Err(wrong),
+    }
+}

@@ -1,0 +1,105 @@
+//! One socket's TCP configuration: the sysctls with its options over them.
+
+use crate::demux::{FlowKey, Keyed};
+use crate::ip::RouteDecision;
+use crate::isn;
+use crate::socket::opts::SockOpts;
+use crate::sysctl::Sysctls;
+use stackd_base::{Bandwidth, Duration, Mss};
+use stackd_tcp::{Config, FlowParams};
+
+/// Sysctls with a socket's options over them; `None` when it set none that matter: it then reads the shard's own.
+pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts) -> Option<Box<Config>> {
+    let touched = o.keepalive
+        || o.sndbuf.is_some()
+        || o.rcvbuf.is_some()
+        || o.max_pacing_rate != u64::MAX
+        || o.nodelay
+        || o.cork
+        || o.maxseg != 0
+        || o.keepidle.is_some()
+        || o.keepintvl.is_some()
+        || o.keepcnt.is_some()
+        || o.syncnt.is_some()
+        || o.linger2.is_some()
+        || o.window_clamp != 0
+        || o.quickack_set
+        || o.congestion.is_some()
+        || o.user_timeout != 0
+        || o.notsent_lowat.is_some();
+    if !touched {
+        return None;
+    }
+    let s = &sysctls.tcp;
+    let seconds = |n: u32| Duration::from_secs(u64::from(n));
+    Some(Box::new(Config {
+        sndbuf: o.sndbuf.map(u64::from).or(s.sndbuf),
+        rcvbuf: o.rcvbuf.map(u64::from).or(s.rcvbuf),
+        congestion: o.congestion.unwrap_or(s.congestion),
+        syn_retries: o.syncnt.unwrap_or(s.syn_retries),
+        user_timeout: (o.user_timeout != 0).then(|| Duration::from_millis(u64::from(o.user_timeout))),
+        fin_timeout: match o.linger2 {
+            None => s.fin_timeout,
+            Some(n) if n < 0 => Duration::ZERO,
+            Some(n) => seconds(n as u32),
+        },
+        keepalive: o.keepalive,
+        keepalive_time: o.keepidle.map_or(s.keepalive_time, seconds),
+        keepalive_intvl: o.keepintvl.map_or(s.keepalive_intvl, seconds),
+        keepalive_probes: o.keepcnt.map_or(s.keepalive_probes, |n| n as u8),
+        nodelay: o.nodelay,
+        cork: o.cork,
+        quickack: o.quickack && o.quickack_set,
+        maxseg: (o.maxseg != 0).then_some(o.maxseg),
+        window_clamp: (o.window_clamp != 0).then_some(o.window_clamp),
+        max_pacing_rate: match o.max_pacing_rate {
+            u64::MAX => Bandwidth::MAX,
+            rate => Bandwidth::from_bytes_per_sec(rate),
+        },
+        notsent_lowat: o.notsent_lowat.map_or(s.notsent_lowat, u64::from),
+        ..s.clone()
+    }))
+}
+
+/// What a connection is told about its path.
+pub(super) fn flow_params(
+    sysctls: &Sysctls,
+    opts: &SockOpts,
+    flow: &FlowKey,
+    path: &RouteDecision,
+    port: PortTraits,
+    secret: &Keyed,
+) -> FlowParams {
+    let (local, remote) = (flow.local(), flow.remote());
+    let ipv6 = remote.is_ipv6();
+    let mut mss = mss_for(path.mtu, ipv6);
+    if let Some(advmss) = path.options.advmss {
+        mss = mss.min(u32::from(advmss));
+    }
+    if opts.maxseg != 0 {
+        mss = mss.min(u32::from(opts.maxseg));
+    }
+    FlowParams {
+        src_port: local.port(),
+        dst_port: remote.port(),
+        ipv6,
+        mss: Mss::new_clamped(mss.max(sysctls.net.tcp_min_snd_mss)),
+        port_paces: port.paces,
+        gso_max: port.gso_max,
+        ts_offset: isn::timestamp_offset(secret, flow),
+    }
+}
+
+/// What of an interface concerns a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PortTraits {
+    /// Its qdisc honours departure times.
+    pub paces: bool,
+    /// Most payload bytes of a packet for it.
+    pub gso_max: u32,
+}
+
+/// Path MTU minus IP header and 20 bytes of TCP header (RFC 6691, 2).
+pub(super) const fn mss_for(mtu: u32, ipv6: bool) -> u32 {
+    mtu.saturating_sub(if ipv6 { 60 } else { 40 })
+}

@@ -1,0 +1,179 @@
+//! Passive opens: SYN queue, accept queue, and what happens when they are full.
+
+use super::{Stack, config};
+use crate::demux::{FlowEntry, FlowKey};
+use crate::isn;
+use crate::socket::ports::Hold;
+use crate::socket::{Binding, Body, Socket, TcpSock};
+use crate::store::ByteStore;
+use crate::types::Readiness;
+use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
+use stackd_tcp::{Connection, State};
+use stackd_wire::TcpRepr;
+
+impl Stack {
+    /// A SYN for a listener.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn listen_input<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        listener: SockId,
+        flow: &FlowKey,
+        syn: &TcpRepr,
+        least_iss: SeqNum,
+        store: &mut S,
+    ) -> Result<(), DropReason> {
+        let syn_limit = self.sysctls.net.tcp_max_syn_backlog;
+        let Some(s) = self.sockets.get(listener) else { return Err(DropReason::SocketClosed) };
+        let Body::Listen(l) = &s.body else { return Err(DropReason::TcpNoSocket) };
+        if l.accept_full() {
+            self.mib.inc(Mib::TcpExtListenOverflows);
+            self.mib.inc(Mib::TcpExtListenDrops);
+            return Err(DropReason::TcpListenOverflow);
+        }
+        // Linux without SYN cookies: full at the backlog, and the last quarter of tcp_max_syn_backlog is closed to strangers.
+        let embryonic = l.embryonic.len() as u32;
+        if l.syn_full() || syn_limit.saturating_sub(embryonic) < syn_limit >> 2 {
+            self.mib.inc(Mib::TcpExtTCPReqQFullDrop);
+            self.mib.inc(Mib::TcpExtListenDrops);
+            return Err(DropReason::TcpSynOverflow);
+        }
+        if self.sockets.len() >= self.cfg.max_sockets {
+            self.mib.inc(Mib::TcpExtListenDrops);
+            return Err(DropReason::NoMemory);
+        }
+        let Ok(path) = self.ip.route(now, flow.remote().ip(), Some(flow.local().ip()), s.opts.device) else {
+            self.mib.inc(Mib::TcpExtListenDrops);
+            return Err(DropReason::IpNoRoute);
+        };
+        let s = self.sockets.get(listener).ok_or(DropReason::SocketClosed)?;
+        let (owner, domain, reuse, opts) = (s.owner, s.domain, s.opts.reuseaddr, (*s.opts).clone());
+        let mut iss = isn::initial_sequence(&self.secret, flow, now);
+        if least_iss != SeqNum(0) && iss.before(least_iss) {
+            iss = least_iss;
+        }
+        let resolved = config::resolve(&self.sysctls, &opts);
+        let params = config::flow_params(&self.sysctls, &opts, flow, &path, self.port_traits(path.port), &self.secret);
+        let cfg = resolved.as_deref().unwrap_or(&self.sysctls.tcp);
+        let conn = Connection::accept(cfg, params, iss, syn, now);
+        let mut tcp = TcpSock::new(conn, resolved, path.port);
+        tcp.parent = Some(listener);
+        let cookie = self.rng.next_u64();
+        let mut child = Socket::new(owner, domain, opts, cookie, Body::Tcp(Box::new(tcp)));
+        (child.local, child.peer) = (flow.local(), Some(flow.remote()));
+        let hold = Hold::Follower(reuse);
+        child.binding = Binding::Hold(hold);
+        self.tcp_ports.hold(flow.local().port(), hold);
+        let child = self.sockets.insert(child);
+        self.tcp_demux.insert_flow(*flow, FlowEntry::Sock(child));
+        if let Some(Body::Listen(l)) = self.sockets.get_mut(listener).map(|s| &mut s.body) {
+            l.embryonic.insert(child);
+        }
+        self.mark_dirty(child);
+        self.after_event(now, child, store);
+        Ok(())
+    }
+
+    /// The ACK that would finish a handshake: may it, with the accept queue as it is?
+    pub(super) fn before_handshake_ends<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        child: SockId,
+        seg: &TcpRepr,
+        len: usize,
+        store: &mut S,
+    ) -> Result<(), DropReason> {
+        let abort_on_overflow = self.sysctls.net.tcp_abort_on_overflow;
+        let Some(s) = self.sockets.get_mut(child) else { return Ok(()) };
+        let defer_accept = s.opts.defer_accept;
+        let Body::Tcp(t) = &mut s.body else { return Ok(()) };
+        let Some(listener) = t.parent.filter(|_| t.conn.state() == State::SynReceived) else { return Ok(()) };
+        if seg.ack.is_none() || seg.flags.rst() || seg.flags.syn() {
+            return Ok(());
+        }
+        // tcp(7), TCP_DEFER_ACCEPT: "Allow a listener to be awakened only when data arrives on the socket." The bare ACK is
+        // forgotten; SYN-ACKs go on being repeated, as many as fit into that time (1, 3, 7, 15 ... seconds).
+        if defer_accept > 0 && len == 0 && !seg.flags.fin() && u32::from(t.deferred) < repeats_in(defer_accept) {
+            t.deferred += 1;
+            self.mib.inc(Mib::TcpExtTCPDeferAcceptDrop);
+            return Err(DropReason::TcpFlags);
+        }
+        let full = match self.sockets.get(listener).map(|s| &s.body) {
+            Some(Body::Listen(l)) => l.accept_full(),
+            _ => false,
+        };
+        if !full {
+            return Ok(());
+        }
+        self.mib.inc(Mib::TcpExtListenOverflows);
+        self.mib.inc(Mib::TcpExtListenDrops);
+        if abort_on_overflow {
+            if let Some((conn, mut env)) = self.tcp_parts(child) {
+                conn.handle_abort(&mut env);
+            }
+            self.mib.inc(Mib::TcpExtEmbryonicRsts);
+            self.mark_dirty(child);
+            self.after_event(now, child, store);
+        }
+        // Else the SYN-ACK will be repeated, and with it this ACK: by then there may be room.
+        Err(DropReason::TcpListenOverflow)
+    }
+
+    /// A child's handshake ended well: to the accept queue.
+    pub(super) fn child_established(&mut self, child: SockId, listener: SockId) {
+        self.mib.inc(Mib::TcpPassiveOpens);
+        if let Some(Body::Listen(l)) = self.sockets.get_mut(listener).map(|s| &mut s.body) {
+            l.embryonic.remove(&child);
+            l.accept.push_back(child);
+            self.note(listener, Readiness::IN | Readiness::RDNORM);
+        }
+    }
+
+    /// A child died before it was accepted.
+    pub(super) fn child_gone(&mut self, child: SockId, listener: SockId) {
+        if let Some(Body::Listen(l)) = self.sockets.get_mut(listener).map(|s| &mut s.body)
+            && !l.embryonic.remove(&child)
+        {
+            l.accept.retain(|&c| c != child);
+            self.note(listener, Readiness::EMPTY);
+        }
+    }
+
+    /// A listener goes back to CLOSED. Its embryonic children are forgotten, those not accepted are reset.
+    pub(super) fn stop_listening<S: ByteStore>(&mut self, now: Instant, sock: SockId, store: &mut S) {
+        let Some(s) = self.sockets.get_mut(sock) else { return };
+        let port = s.local.port();
+        let Body::Listen(l) = core::mem::replace(&mut s.body, Body::TcpClosed) else { return };
+        self.tcp_demux.remove_waiting(port, sock);
+        let claim = super::calls::claim_of(sock, s, s.local.ip());
+        // Cannot fail: a claim that listened conflicts with nothing when it no longer does.
+        let _ = self.tcp_ports.update(port, claim);
+        for child in l.embryonic {
+            self.free(child, store);
+        }
+        for child in l.accept {
+            if let Some(t) = self.tcp_mut(child) {
+                t.parent = None;
+            }
+            let Some((conn, mut env)) = self.tcp_parts(child) else { continue };
+            conn.handle_abort(&mut env);
+            if let Some(s) = self.sockets.get_mut(child) {
+                s.detached = true;
+                self.orphans += 1;
+            }
+            self.mark_dirty(child);
+            self.after_event(now, child, store);
+        }
+    }
+}
+
+/// Repetitions of a SYN-ACK (1 s, doubling) that fit into `seconds`: Linux's `secs_to_retrans`.
+fn repeats_in(seconds: u32) -> u32 {
+    let (mut repeats, mut timeout, mut period) = (1, 1u32, 1u32);
+    while seconds > period && repeats < 255 {
+        repeats += 1;
+        timeout = (timeout * 2).min(120);
+        period += timeout;
+    }
+    repeats
+}

@@ -1,0 +1,207 @@
+//! The facade: one shard's whole stack.
+
+mod calls;
+mod config;
+mod control;
+mod ingress;
+mod listen;
+mod options;
+mod output;
+mod settle;
+mod udp;
+
+#[cfg(test)]
+mod tests;
+
+pub use control::QdiscError;
+pub use ingress::RxMeta;
+
+use crate::demux::{Demux, Keyed};
+use crate::ip::{IpEnv, IpLayer};
+use crate::packet::Packet;
+use crate::socket::ports::PortTable;
+use crate::socket::table::SocketTable;
+use crate::socket::timewait::TimeWaitTable;
+use crate::socket::{Body, TcpSock};
+use crate::store::ByteStore;
+use crate::sysctl::Sysctls;
+use crate::timer_wheel::TimerWheel;
+use crate::types::StackConfig;
+use stackd_base::{DropCounters, Instant, MibCounters, PortId, Rng, SockId, SplitMix64};
+use stackd_tcp::{ChallengeLimit, Connection, Env, MemAccount};
+use std::collections::VecDeque;
+
+/// One shard's whole stack, sans-I/O.
+///
+/// Order of calls: `handle_frame` and the socket calls as things happen; `handle_timers` when `next_deadline` has come;
+/// then `poll_loopback` and `poll_transmit` of every port until `None`, `poll_event` until `None`, and sleep until `next_deadline`.
+#[derive(Debug)]
+pub struct Stack {
+    pub(crate) cfg: StackConfig,
+    pub(crate) sysctls: Sysctls,
+    pub(crate) sockets: SocketTable,
+    pub(crate) timers: TimerWheel,
+    pub(crate) tw: TimeWaitTable,
+    pub(crate) tcp_demux: Demux,
+    pub(crate) udp_demux: Demux,
+    pub(crate) tcp_ports: PortTable,
+    pub(crate) udp_ports: PortTable,
+    /// Sockets that may have something to send.
+    pub(crate) dirty: VecDeque<SockId>,
+    /// Sockets whose readiness changed.
+    pub(crate) events: VecDeque<SockId>,
+    /// Connections that their application closed and that are not finished.
+    pub(crate) orphans: u32,
+    pub(crate) mib: MibCounters,
+    pub(crate) drops: DropCounters,
+    pub(crate) mem: MemAccount,
+    pub(crate) challenge: ChallengeLimit,
+    pub(crate) rng: SplitMix64,
+    pub(crate) secret: Keyed,
+    pub(crate) ip: IpLayer,
+}
+
+impl Stack {
+    /// A stack without interfaces. Everything random in it follows from `seed`, which a daemon takes from the OS and keeps secret.
+    pub fn new(cfg: StackConfig, seed: u64) -> Self {
+        let mut rng = SplitMix64::new(seed);
+        let secret = Keyed::new(rng.next_u64(), rng.next_u64());
+        let tables = Keyed::new(rng.next_u64(), rng.next_u64());
+        let sysctls = Sysctls::default();
+        let ip = IpLayer::new(sysctls.ip, &mut rng);
+        Self {
+            cfg,
+            sockets: SocketTable::default(),
+            timers: TimerWheel::default(),
+            tw: TimeWaitTable::default(),
+            tcp_demux: Demux::new(tables),
+            udp_demux: Demux::new(tables),
+            tcp_ports: PortTable::new(tables),
+            udp_ports: PortTable::new(tables),
+            dirty: VecDeque::new(),
+            events: VecDeque::new(),
+            orphans: 0,
+            mib: MibCounters::default(),
+            drops: DropCounters::default(),
+            mem: MemAccount::default(),
+            challenge: ChallengeLimit::default(),
+            rng,
+            secret,
+            ip,
+            sysctls,
+        }
+    }
+
+    /// Everything whose time has come.
+    pub fn handle_timers<S: ByteStore>(&mut self, now: Instant, store: &mut S) {
+        while let Some(slot) = self.timers.pop_expired(now) {
+            let Some(sock) = self.sockets.id_of(slot) else { continue };
+            if let Some((conn, mut env)) = self.tcp_parts(sock) {
+                conn.handle_timeout(now, &mut env);
+                self.mark_dirty(sock);
+                self.after_event(now, sock, store);
+            }
+        }
+        while let Some((index, entry)) = self.tw.pop_expired(now) {
+            self.forget_time_wait(index, &entry);
+        }
+        let (ip, mut env) = self.ip_parts(now);
+        ip.handle_timers(&mut env);
+        self.reap_dropped(now);
+        self.flush(now, store);
+    }
+
+    /// The next packet for a port's device.
+    pub fn poll_transmit<S: ByteStore>(&mut self, now: Instant, port: PortId, store: &mut S) -> Option<Packet> {
+        self.flush(now, store);
+        loop {
+            let (ip, mut env) = self.ip_parts(now);
+            let packet = ip.dequeue(&mut env, port);
+            self.reap_dropped(now);
+            let packet = packet?;
+            if !self.is_stale(&packet) {
+                return Some(packet);
+            }
+            self.drops.count(stackd_base::DropReason::TcpStaleTransmit);
+            self.handle_tx_complete(now, &packet);
+        }
+    }
+
+    /// The next packet on `lo`: give it to `handle_loopback` (after a capture looked at it).
+    pub fn poll_loopback<S: ByteStore>(&mut self, now: Instant, store: &mut S) -> Option<Packet> {
+        let lo = self.ip.loopback()?;
+        self.poll_transmit(now, lo, store)
+    }
+
+    /// The device took a packet (or lost it): its socket may send more. Call it for every packet polled, before the packet's
+    /// bytes are forgotten.
+    pub fn handle_tx_complete(&mut self, _now: Instant, packet: &Packet) {
+        if let Some(sock) = packet.sock
+            && let Some(Body::Tcp(t)) = self.sockets.get_mut(sock).map(|s| &mut s.body)
+        {
+            t.conn.handle_tx_complete(packet.payload.len() as u32);
+            self.mark_dirty(sock);
+        }
+    }
+
+    /// When to come back if nothing else happens; a time in the past means now.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.dirty.is_empty() || !self.events.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let ports = self.ip.ports().iter().filter_map(|p| p.next_deadline());
+        [self.timers.next_deadline(), self.tw.next_deadline(), self.ip.next_deadline()]
+            .into_iter()
+            .flatten()
+            .chain(ports)
+            .min()
+    }
+
+    /// Linux's counters. `TcpCurrEstab` and the like are gauges.
+    pub fn mib(&self) -> &MibCounters {
+        &self.mib
+    }
+
+    /// Packets dropped, one reason each.
+    pub fn drops(&self) -> &DropCounters {
+        &self.drops
+    }
+
+    /// A drop that the shell decided on (device refused it, hand-over ring full).
+    pub fn count_drop(&mut self, reason: stackd_base::DropReason) {
+        self.drops.count(reason);
+    }
+
+    /// A connection and what it needs for a call.
+    pub(crate) fn tcp_parts(&mut self, sock: SockId) -> Option<(&mut Connection, Env<'_>)> {
+        let Self { sockets, sysctls, mib, rng, mem, challenge, .. } = self;
+        let Body::Tcp(t) = &mut sockets.get_mut(sock)?.body else { return None };
+        let TcpSock { conn, config, .. } = &mut **t;
+        let cfg = config.as_deref().unwrap_or(&sysctls.tcp);
+        Some((conn, Env { mib, rng, cfg, mem, challenge }))
+    }
+
+    /// A connection's socket side.
+    pub(crate) fn tcp_mut(&mut self, sock: SockId) -> Option<&mut TcpSock> {
+        match &mut self.sockets.get_mut(sock)?.body {
+            Body::Tcp(t) => Some(t),
+            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => None,
+        }
+    }
+
+    /// The IP layer and what it needs for a call.
+    pub(crate) fn ip_parts(&mut self, now: Instant) -> (&mut IpLayer, IpEnv<'_>) {
+        let Self { ip, mib, drops, rng, .. } = self;
+        (ip, IpEnv { now, mib, drops, rng })
+    }
+
+    /// Puts a socket on the list of those that may have something to send.
+    pub(crate) fn mark_dirty(&mut self, sock: SockId) {
+        if let Some(s) = self.sockets.get_mut(sock)
+            && !s.dirty
+        {
+            s.dirty = true;
+            self.dirty.push_back(sock);
+        }
+    }
+}

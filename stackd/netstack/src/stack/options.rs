@@ -1,0 +1,218 @@
+//! `setsockopt(2)` and `getsockopt(2)`: stored options meet live objects.
+
+use super::Stack;
+use super::calls::{claim_of, waiting_of};
+use super::config::{mss_for, resolve};
+use crate::layout;
+use crate::socket::opts::{Context, Effect, OptionValue, name};
+use crate::socket::{Binding, Body};
+use crate::store::ByteStore;
+use crate::types::{Domain, SocketKind};
+use stackd_base::{Errno, Instant, SockId};
+
+impl Stack {
+    /// `setsockopt(2)` with Linux's numbers and byte layouts.
+    ///
+    /// # Errors
+    /// Linux's: `ENOPROTOOPT`, `EINVAL`, `ENODEV`, `ENOENT` (no such algorithm), `EPERM`, `EADDRINUSE`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn set_option<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        level: i32,
+        option: i32,
+        value: &[u8],
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        let cx = self.option_context(sock)?;
+        let Self { sockets, ip, sysctls, .. } = self;
+        let s = sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+        let device = |text: &str| ip.ports().iter().find(|p| p.config.name == text).map(|p| p.id);
+        let congestion = |text: &str| {
+            let known = stackd_tcp::cc::AVAILABLE.iter().find(|&&n| n == text).ok_or(Errno::ENOENT)?;
+            if sysctls.net.allowed_congestion.contains(known) { Ok(*known) } else { Err(Errno::EPERM) }
+        };
+        let effect = s.opts.set(cx, level, option, value, device, congestion)?;
+        match effect {
+            Effect::None => {}
+            Effect::Claim => self.claim_changed(sock)?,
+            Effect::Connection | Effect::Push | Effect::Congestion(_) => {
+                self.reconfigure(sock);
+                if let (Effect::Congestion(algorithm), Some((conn, env))) = (effect, self.tcp_parts(sock)) {
+                    conn.set_congestion(now, algorithm, env.cfg);
+                }
+                self.mark_dirty(sock);
+                self.after_event(now, sock, store);
+            }
+        }
+        Ok(())
+    }
+
+    /// `getsockopt(2)`: copies as much as fits into `out` and says how much that is.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT`, `ENOTCONN` (path MTU of an unconnected socket), `EBADF`.
+    pub fn get_option(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        level: i32,
+        option: i32,
+        out: &mut [u8],
+    ) -> Result<usize, Errno> {
+        let cx = self.option_context(sock)?;
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        if let Some(value) = s.opts.get(cx, level, option) {
+            return Ok(value.write(out));
+        }
+        let value = match level {
+            name::SOL_SOCKET => self.get_socket_option(now, sock, option)?,
+            name::SOL_TCP if cx.tcp => self.get_tcp_option(now, sock, option)?,
+            name::SOL_IP if option == name::IP_TTL => {
+                OptionValue::Int(i32::from(s.opts.ttl.unwrap_or(self.sysctls.ip.default_ttl)))
+            }
+            name::SOL_IPV6 if option == name::IPV6_UNICAST_HOPS => {
+                OptionValue::Int(i32::from(s.opts.hops.unwrap_or(self.sysctls.ip.hop_limit)))
+            }
+            name::SOL_IP if option == name::IP_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),
+            name::SOL_IPV6 if option == name::IPV6_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),
+            _ => return Err(Errno::ENOPROTOOPT),
+        };
+        Ok(value.write(out))
+    }
+
+    fn option_context(&self, sock: SockId) -> Result<Context, Errno> {
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        Ok(Context {
+            domain: s.domain,
+            tcp: s.kind() == SocketKind::Stream,
+            bound: s.binding != Binding::None,
+            wmem_max: self.sysctls.net.wmem_max,
+            rmem_max: self.sysctls.net.rmem_max,
+        })
+    }
+
+    fn get_socket_option(&mut self, now: Instant, sock: SockId, option: i32) -> Result<OptionValue, Errno> {
+        if option == name::SO_ERROR {
+            return Ok(OptionValue::Int(self.take_error(sock).map_or(0, |e| e as i32)));
+        }
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        let tcp = s.kind() == SocketKind::Stream;
+        let conn = match &s.body {
+            Body::Tcp(t) => Some(&t.conn),
+            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => None,
+        };
+        let net = &self.sysctls.net;
+        Ok(match option {
+            name::SO_TYPE => OptionValue::Int(if tcp { 1 } else { 2 }),
+            name::SO_PROTOCOL => OptionValue::Int(if tcp { 6 } else { 17 }),
+            name::SO_DOMAIN => OptionValue::Int(if s.domain == Domain::V4 { 2 } else { 10 }),
+            name::SO_ACCEPTCONN => OptionValue::Int(i32::from(matches!(s.body, Body::Listen(_)))),
+            name::SO_COOKIE => OptionValue::Long(s.cookie),
+            name::SO_SNDBUF => OptionValue::Int(match (conn, s.opts.sndbuf) {
+                (_, Some(n)) => n as i32,
+                (Some(c), None) => saturated(c.sndbuf()),
+                (None, None) if tcp => saturated(self.sysctls.tcp.wmem[1]),
+                (None, None) => net.wmem_default as i32,
+            }),
+            name::SO_RCVBUF => OptionValue::Int(match (conn, s.opts.rcvbuf) {
+                (_, Some(n)) => n as i32,
+                (Some(c), None) => saturated(c.rcvbuf()),
+                (None, None) if tcp => saturated(self.sysctls.tcp.rmem[1]),
+                (None, None) => net.rmem_default as i32,
+            }),
+            name::SO_BINDTODEVICE => OptionValue::Bytes(match s.opts.device.and_then(|id| self.ip.port(id)) {
+                Some(port) => port.config.name.bytes().chain([0]).collect(),
+                None => Vec::new(),
+            }),
+            name::SO_MEMINFO => {
+                let mem = self.socket_info(now, sock).ok_or(Errno::EBADF)?.mem;
+                OptionValue::Bytes(mem.to_bytes())
+            }
+            _ => return Err(Errno::ENOPROTOOPT),
+        })
+    }
+
+    fn get_tcp_option(&self, now: Instant, sock: SockId, option: i32) -> Result<OptionValue, Errno> {
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        let o = &s.opts;
+        let tcp = &self.sysctls.tcp;
+        let conn = match &s.body {
+            Body::Tcp(t) => Some(&t.conn),
+            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => None,
+        };
+        let cfg = match &s.body {
+            Body::Tcp(t) => t.config.as_deref().unwrap_or(tcp),
+            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => tcp,
+        };
+        let seconds = |own: Option<u32>, d: stackd_base::Duration| {
+            OptionValue::Int(own.map_or((d.as_millis() / 1000) as i32, |n| n as i32))
+        };
+        Ok(match option {
+            // tcp(7): before the connection exists, the value set, else 536.
+            name::TCP_MAXSEG => OptionValue::Int(match conn {
+                Some(c) => c.info(now, cfg).snd_mss as i32,
+                None if o.maxseg != 0 => i32::from(o.maxseg),
+                None => mss_for(576, false) as i32,
+            }),
+            name::TCP_KEEPIDLE => seconds(o.keepidle, tcp.keepalive_time),
+            name::TCP_KEEPINTVL => seconds(o.keepintvl, tcp.keepalive_intvl),
+            name::TCP_KEEPCNT => OptionValue::Int(o.keepcnt.map_or(i32::from(tcp.keepalive_probes), |n| n as i32)),
+            name::TCP_SYNCNT => OptionValue::Int(i32::from(o.syncnt.unwrap_or(tcp.syn_retries))),
+            name::TCP_LINGER2 => OptionValue::Int(o.linger2.unwrap_or((tcp.fin_timeout.as_millis() / 1000) as i32)),
+            name::TCP_NOTSENT_LOWAT => OptionValue::Int(o.notsent_lowat.map_or(saturated(tcp.notsent_lowat), |n| n as i32)),
+            name::TCP_CONGESTION => {
+                let algorithm = o.congestion.unwrap_or(tcp.congestion);
+                let algorithm = conn.map_or(algorithm, |c| c.congestion());
+                // Linux fills TCP_CA_NAME_MAX bytes.
+                let mut bytes = vec![0; 16];
+                bytes[..algorithm.len()].copy_from_slice(algorithm.as_bytes());
+                OptionValue::Bytes(bytes)
+            }
+            name::TCP_INFO => OptionValue::Bytes(match (&s.body, conn) {
+                (_, Some(c)) => layout::tcp_info(&c.info(now, cfg)),
+                (Body::Listen(l), None) => layout::listener_info(10, l.accept.len() as u32, l.backlog),
+                (_, None) => layout::listener_info(7, 0, 0),
+            }),
+            name::TCP_CC_INFO => OptionValue::Bytes(conn.map_or(Vec::new(), |c| layout::cc_info(c.cc_info()))),
+            _ => return Err(Errno::ENOPROTOOPT),
+        })
+    }
+
+    /// Puts a socket's options over the sysctls again.
+    pub(super) fn reconfigure(&mut self, sock: SockId) {
+        let Self { sockets, sysctls, .. } = self;
+        if let Some(s) = sockets.get_mut(sock) {
+            let resolved = resolve(sysctls, &s.opts);
+            if let Body::Tcp(t) = &mut s.body {
+                t.config = resolved;
+            }
+        }
+    }
+
+    /// Reuse flags or device changed: the claim on the port says so, and so does the table of those who wait.
+    fn claim_changed(&mut self, sock: SockId) -> Result<(), Errno> {
+        let Some(s) = self.sockets.get(sock) else { return Err(Errno::EBADF) };
+        if s.binding != Binding::Claim {
+            return Ok(());
+        }
+        let (port, claim, waiting) = (s.local.port(), claim_of(sock, s, s.local.ip()), waiting_of(sock, s));
+        match (&s.body, s.kind()) {
+            (_, SocketKind::Dgram) => {
+                self.udp_ports.update(port, claim)?;
+                self.udp_demux.insert_waiting(port, waiting);
+            }
+            (Body::Listen(_), SocketKind::Stream) => {
+                self.tcp_ports.update(port, claim)?;
+                self.tcp_demux.insert_waiting(port, waiting);
+            }
+            (_, SocketKind::Stream) => self.tcp_ports.update(port, claim)?,
+        }
+        Ok(())
+    }
+}
+
+fn saturated(n: u64) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

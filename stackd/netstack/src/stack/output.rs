@@ -1,0 +1,158 @@
+//! Segments out: from a connection through IP into a port's queue.
+
+use super::Stack;
+use super::config::{PortTraits, mss_for};
+use crate::demux::FlowKey;
+use crate::ip::{Outgoing, RouteDecision};
+use crate::packet::{Packet, Payload};
+use crate::socket::Body;
+use crate::store::ByteStore;
+use crate::types::SocketKind;
+use stackd_base::{Errno, Instant, PortId, SeqNum, SockId};
+use stackd_tcp::{IcmpError, IcmpKind, SegmentOut};
+use stackd_wire::{TcpRepr, proto};
+use std::net::IpAddr;
+
+/// A TCP header with all options.
+const MAX_TCP_HEADER: usize = 60;
+
+impl Stack {
+    /// Sends what connections have to send.
+    pub(super) fn flush<S: ByteStore>(&mut self, now: Instant, store: &mut S) {
+        // Those that become dirty meanwhile wait for the next turn: a packet given up by a full queue must not spin here.
+        for _ in 0..self.dirty.len() {
+            let Some(sock) = self.dirty.pop_front() else { break };
+            let Some(s) = self.sockets.get_mut(sock) else { continue };
+            s.dirty = false;
+            self.transmit(now, sock);
+            self.after_event(now, sock, store);
+        }
+    }
+
+    pub(super) fn transmit(&mut self, now: Instant, sock: SockId) {
+        while let Some((conn, mut env)) = self.tcp_parts(sock) {
+            let Some(segment) = conn.poll_transmit(now, &mut env) else { break };
+            self.send_segment(now, sock, segment);
+        }
+    }
+
+    fn send_segment(&mut self, now: Instant, sock: SockId, out: SegmentOut) {
+        let Some(s) = self.sockets.get_mut(sock) else { return };
+        let Some(peer) = s.peer else { return };
+        let (opts, local, fifo) = (&s.opts, s.local, s.fifo);
+        let Body::Tcp(t) = &mut s.body else { return };
+        let route = match t.route {
+            Some(route) if route.generation == self.ip.generation() => route,
+            _ => match self.ip.route(now, peer.ip(), Some(local.ip()), opts.device) {
+                Ok(route) => {
+                    t.route = Some(route);
+                    t.port = route.port;
+                    route
+                }
+                Err(errno) => {
+                    // As Linux: without a route the segment is lost, and the timer tries again.
+                    t.soft_error = Some(errno);
+                    return;
+                }
+            },
+        };
+        let mut header = [0; MAX_TCP_HEADER];
+        let len = out.repr.emit(&mut header);
+        let payload = match (out.payload, fifo) {
+            (Some(range), Some(fifo)) if !range.is_empty() => Payload::Stream { fifo, range },
+            _ => Payload::None,
+        };
+        let v4 = peer.is_ipv4();
+        let outgoing = Outgoing {
+            tos: (if v4 { opts.tos } else { opts.tclass }) & !3 | out.ecn as u8,
+            ttl: if v4 { opts.ttl } else { opts.hops },
+            dont_fragment: true,
+            gso_size: out.gso_size,
+            sock: Some(sock),
+            flow_hash: s.cookie,
+            departure: out.departure,
+            priority: opts.priority,
+            max_pacing_rate: opts.max_pacing_rate,
+            ..Outgoing::new(local.ip(), peer.ip(), proto::TCP, &header[..len], payload)
+        };
+        let (ip, mut env) = self.ip_parts(now);
+        if let Err(crate::ip::SendError::TooBig { mtu }) = ip.send(&mut env, &route, outgoing) {
+            // The path shrank under the connection: it cuts smaller segments from now on.
+            self.path_mtu_changed(now, sock, out.repr.seq, mtu);
+        }
+        self.reap_dropped(now);
+    }
+
+    /// Tells a connection of a smaller path MTU.
+    pub(super) fn path_mtu_changed(&mut self, now: Instant, sock: SockId, seq: SeqNum, mtu: u32) {
+        let Some(peer) = self.sockets.get(sock).and_then(|s| s.peer) else { return };
+        if let Some(t) = self.tcp_mut(sock) {
+            t.route = None;
+        }
+        let kind = IcmpKind::TooBig { mss: mss_for(mtu, peer.is_ipv6()) };
+        if let Some((conn, mut env)) = self.tcp_parts(sock) {
+            conn.handle_icmp(now, IcmpError { seq, kind }, &mut env);
+            self.mark_dirty(sock);
+        }
+    }
+
+    /// A segment that no connection sends: RST for nobody, ACK of TIME_WAIT.
+    pub(super) fn send_bare(&mut self, now: Instant, flow: &FlowKey, repr: &TcpRepr, tos: u8) {
+        let (local, remote) = (flow.local().ip(), flow.remote().ip());
+        let Ok(route) = self.ip.route(now, remote, Some(local), None) else { return };
+        let mut header = [0; MAX_TCP_HEADER];
+        let len = repr.emit(&mut header);
+        let outgoing = Outgoing {
+            tos,
+            dont_fragment: true,
+            flow_hash: self.secret.hash_bytes(&flow.bytes()),
+            ..Outgoing::new(local, remote, proto::TCP, &header[..len], Payload::None)
+        };
+        let (ip, mut env) = self.ip_parts(now);
+        env.mib.inc(stackd_base::Mib::TcpOutSegs);
+        // An answer that does not fit or finds no interface is as good as lost.
+        let _ = ip.send(&mut env, &route, outgoing);
+    }
+
+    /// Tells connections about packets that were given up below them: they no longer count as queued.
+    pub(super) fn reap_dropped(&mut self, now: Instant) {
+        for dropped in self.ip.take_dropped() {
+            self.handle_tx_complete(now, &dropped.packet);
+        }
+    }
+
+    /// Whether a queued packet refers to bytes that are gone.
+    pub(super) fn is_stale(&self, packet: &Packet) -> bool {
+        let Payload::Stream { range, fifo } = &packet.payload else { return false };
+        match packet.sock.and_then(|sock| self.sockets.get(sock)) {
+            Some(s) => match &s.body {
+                Body::Tcp(t) => s.fifo != Some(*fifo) || range.start < t.published.1,
+                Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => true,
+            },
+            None => true,
+        }
+    }
+
+    /// What of an interface concerns connections.
+    pub(super) fn port_traits(&self, id: PortId) -> PortTraits {
+        let Some(port) = self.ip.port(id) else { return PortTraits { paces: false, gso_max: 0 } };
+        // Headers (Ethernet, IPv6, TCP with options) must fit into the 64 KiB of an IP packet with the payload.
+        const MOST: u32 = 65_535 - 40 - 60;
+        // Even a device that cannot segment gets large packets: they are cut in front of it, after the qdisc.
+        PortTraits { paces: port.qdisc().paces(), gso_max: MOST }
+    }
+
+    /// Whether a socket may be bound to this address.
+    pub(super) fn is_bindable(&self, kind: SocketKind, ip: IpAddr) -> bool {
+        let addrs = self.ip.addrs();
+        addrs.is_local(ip) || kind == SocketKind::Dgram && (ip.is_multicast() || addrs.is_broadcast(ip))
+    }
+
+    /// The path of a socket as it is now.
+    pub(super) fn route_of(&self, now: Instant, sock: SockId) -> Result<RouteDecision, Errno> {
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
+        let peer = s.peer.ok_or(Errno::ENOTCONN)?;
+        let src = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
+        self.ip.route(now, peer.ip(), src, s.opts.device)
+    }
+}

@@ -1,0 +1,343 @@
+//! After something happened to a socket: its events, what is published, what it is worth waiting for, and its end.
+
+use super::Stack;
+use crate::demux::FlowEntry;
+use crate::demux::FlowKey;
+use crate::socket::ports::Hold;
+use crate::ip::TransportError;
+use crate::socket::timewait::{TIME_WAIT, TimeWait, TwTimestamps};
+use crate::socket::{Binding, Body};
+use crate::store::ByteStore;
+use crate::types::{Readiness, SockEvent};
+use stackd_base::{DropReason, Errno, Instant, Mib, SockId};
+use stackd_tcp::{CloseReason, Event, IcmpError, IcmpKind, State};
+use stackd_wire::{IcmpRepr, proto};
+
+impl Stack {
+    /// The next socket whose readiness changed.
+    pub fn poll_event(&mut self) -> Option<SockEvent> {
+        while let Some(sock) = self.events.pop_front() {
+            let Some(s) = self.sockets.get_mut(sock) else { continue };
+            s.queued = false;
+            let edges = core::mem::take(&mut s.edges);
+            if s.detached {
+                continue;
+            }
+            return Some(SockEvent { sock, owner: s.owner, readiness: s.readiness, edges });
+        }
+        None
+    }
+
+    /// What `poll(2)` would say of a socket.
+    pub fn readiness(&self, sock: SockId) -> Readiness {
+        let Some(s) = self.sockets.get(sock) else { return Readiness::HUP | Readiness::ERR };
+        let mut r = if s.error.is_some() { Readiness::ERR } else { Readiness::EMPTY };
+        let (input, output) = (Readiness::IN | Readiness::RDNORM, Readiness::OUT | Readiness::WRNORM);
+        match &s.body {
+            Body::TcpClosed => r |= Readiness::OUT | Readiness::HUP,
+            Body::Listen(l) => {
+                if !l.accept.is_empty() {
+                    r |= input;
+                }
+            }
+            Body::Udp(u) => {
+                if u.readable || u.read_shut {
+                    r |= input;
+                }
+                if u.read_shut {
+                    r |= Readiness::RDHUP;
+                }
+                if u.read_shut && u.write_shut {
+                    r |= Readiness::HUP;
+                }
+                r |= output;
+            }
+            Body::Tcp(t) => {
+                let ended = !t.attached;
+                let write_shut = t.write_shut;
+                if ended || (t.read_shut || t.peer_closed) && write_shut {
+                    r |= Readiness::HUP;
+                }
+                if ended || t.read_shut || t.peer_closed {
+                    r |= input | Readiness::RDHUP;
+                }
+                if t.established || ended {
+                    if t.published.0 - t.consumed >= u64::from(s.opts.rcvlowat.max(1)) {
+                        r |= input;
+                    }
+                    // Linux: writable when a third of the buffer is free, or when writing would fail at once.
+                    let room = t.published.2.saturating_sub(t.written);
+                    let cfg = t.config.as_deref().unwrap_or(&self.sysctls.tcp);
+                    if ended || write_shut || (room * 3 >= t.conn.sndbuf() && t.conn.below_notsent_lowat(cfg)) {
+                        r |= output;
+                    }
+                }
+            }
+        }
+        r
+    }
+
+    /// `SO_ERROR`: the pending error, which is cleared by asking.
+    pub fn take_error(&mut self, sock: SockId) -> Option<Errno> {
+        let error = self.sockets.get_mut(sock)?.error.take();
+        if error.is_some() {
+            self.note(sock, Readiness::EMPTY);
+        }
+        error
+    }
+
+    /// Sets what is fresh and queues an event if the application has something to learn.
+    pub(super) fn note(&mut self, sock: SockId, fresh: Readiness) {
+        let now = self.readiness(sock);
+        let Some(s) = self.sockets.get_mut(sock) else { return };
+        let edges = (now & !s.readiness) | (fresh & now);
+        let changed = now != s.readiness;
+        s.readiness = now;
+        s.edges |= edges;
+        // A child that nobody accepted yet has nobody to tell.
+        let hidden = s.detached || matches!(&s.body, Body::Tcp(t) if t.parent.is_some());
+        if (changed || !edges.is_empty()) && !s.queued && !hidden {
+            s.queued = true;
+            self.events.push_back(sock);
+        }
+    }
+
+    /// Draws the consequences of whatever was done to a connection.
+    pub(super) fn after_event<S: ByteStore>(&mut self, now: Instant, sock: SockId, store: &mut S) {
+        let mut fresh = Readiness::EMPTY;
+        let mut closed = None;
+        while let Some(event) = self.tcp_mut(sock).and_then(|t| t.conn.poll_event()) {
+            match event {
+                Event::Connected => {
+                    fresh |= Readiness::OUT | Readiness::WRNORM;
+                    self.connected(sock, store);
+                }
+                Event::Readable => fresh |= Readiness::IN | Readiness::RDNORM,
+                Event::Writable => fresh |= Readiness::OUT | Readiness::WRNORM,
+                Event::PeerClosed => {
+                    fresh |= Readiness::IN | Readiness::RDHUP;
+                    if let Some(t) = self.tcp_mut(sock) {
+                        t.peer_closed = true;
+                    }
+                }
+                Event::ErrorQueue(errno) => {
+                    if let Some(t) = self.tcp_mut(sock) {
+                        t.soft_error = Some(errno);
+                    }
+                }
+                Event::Closed(reason) => closed = Some(reason),
+            }
+        }
+        self.publish(sock, store);
+        if let Some(reason) = closed {
+            fresh |= Readiness::HUP | Readiness::IN | Readiness::OUT;
+            self.connection_ended(now, sock, reason, store);
+        }
+        let deadline = match self.sockets.get(sock).map(|s| &s.body) {
+            Some(Body::Tcp(t)) if t.attached => t.conn.next_deadline(),
+            Some(_) => None,
+            None => return,
+        };
+        self.timers.set(sock.slot, deadline);
+        self.note(sock, fresh);
+    }
+
+    fn connected<S: ByteStore>(&mut self, sock: SockId, store: &mut S) {
+        // A passive connection gets its buffers now. Without memory for them it stays without: placing data will fail then.
+        let _ = self.fifo_of(sock, store);
+        let Some(t) = self.tcp_mut(sock) else { return };
+        t.established = true;
+        if let Some(listener) = t.parent {
+            self.child_established(sock, listener);
+        }
+    }
+
+    /// Tells the byte store how far data goes and how far it may go.
+    fn publish<S: ByteStore>(&mut self, sock: SockId, store: &mut S) {
+        let Some(s) = self.sockets.get_mut(sock) else { return };
+        let (Some(fifo), Body::Tcp(t)) = (s.fifo, &mut s.body) else { return };
+        let (head, released, limit) = (t.conn.rx_head(), t.conn.tx_released(), t.conn.tx_limit());
+        let (old_head, old_released, old_limit) = t.published;
+        // A limit once published stays good: the application may be writing up to it.
+        let limit = limit.max(old_limit);
+        if head != old_head {
+            store.rx_publish(fifo, head);
+        }
+        if t.established && (released != old_released || limit != old_limit) {
+            store.tx_publish(fifo, released, limit);
+        }
+        t.published = (head, released, if t.established { limit } else { old_limit });
+    }
+
+    /// The connection is over: its four-tuple goes, to TIME_WAIT or altogether.
+    fn connection_ended<S: ByteStore>(&mut self, now: Instant, sock: SockId, reason: CloseReason, store: &mut S) {
+        let Some(s) = self.sockets.get_mut(sock) else { return };
+        let Body::Tcp(t) = &mut s.body else { return };
+        if !t.attached {
+            return;
+        }
+        // Its last words: the ACK of a FIN, or a RST.
+        self.transmit(now, sock);
+        let Some(s) = self.sockets.get_mut(sock) else { return };
+        let Body::Tcp(t) = &mut s.body else { return };
+        t.attached = false;
+        let errno = match reason {
+            // Linux reports why it could not get through rather than that it gave up.
+            CloseReason::TimedOut => t.soft_error.or(reason.errno()),
+            CloseReason::Finished
+            | CloseReason::Reset
+            | CloseReason::Refused
+            | CloseReason::Unreachable(_)
+            | CloseReason::Aborted => reason.errno(),
+        };
+        let established = t.established;
+        let waits = t.conn.state() == State::TimeWait;
+        let (parent, tos) = (t.parent, s.opts.tos & !3);
+        let (local, peer, detached, reuse) = (s.local, s.peer, s.detached, s.opts.reuseaddr);
+        if established || parent.is_none() {
+                s.error = s.error.or(errno);
+        }
+        let Some(peer) = peer else { return };
+        let flow = FlowKey::new(local, peer);
+        self.tcp_demux.remove_flow(&flow, FlowEntry::Sock(sock));
+        if waits {
+            self.enter_time_wait(now, sock, &flow, reuse, tos);
+        }
+        if let Some(listener) = parent
+            && !established
+        {
+            self.child_gone(sock, listener);
+            self.free(sock, store);
+            return;
+        }
+        if detached {
+            self.orphans = self.orphans.saturating_sub(1);
+            self.free(sock, store);
+        }
+    }
+
+    fn enter_time_wait(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        flow: &FlowKey,
+        reuseaddr: bool,
+        tos: u8,
+    ) {
+        if self.tw.len() as u32 >= self.sysctls.net.tcp_max_tw_buckets {
+            // ip-sysctl, tcp_max_tw_buckets: "If this number is exceeded time-wait socket is immediately destroyed and warning is printed."
+            self.mib.inc(Mib::TcpExtTCPTimeWaitOverflow);
+            return;
+        }
+        let Some(t) = self.tcp_mut(sock) else { return };
+        let conn = &t.conn;
+        let hold = Hold::Follower(reuseaddr);
+        let (rcv_wnd, rcv_wscale) = conn.rcv_wnd();
+        let offset = conn.flow().ts_offset;
+        let entry = TimeWait {
+            flow: *flow,
+            snd_nxt: conn.snd_nxt(),
+            rcv_nxt: conn.rcv_nxt(),
+            rcv_wnd,
+            rcv_wscale,
+            ts: conn.ts_recent().map(|(recent, recent_at)| TwTimestamps { recent, recent_at, offset }),
+            hold,
+            tos,
+            fin_wait_2: false,
+        };
+        self.tcp_ports.hold(flow.local().port(), hold);
+        let index = self.tw.insert(now, entry, TIME_WAIT);
+        self.tcp_demux.insert_flow(*flow, FlowEntry::TimeWait(index));
+        self.mib.inc(Mib::TcpExtTW);
+    }
+
+    /// A TIME_WAIT entry makes way before its time.
+    pub(super) fn end_time_wait(&mut self, index: u32) {
+        if let Some(entry) = self.tw.remove(index) {
+            self.forget_time_wait(index, &entry);
+        }
+    }
+
+    /// An entry that is out of its table goes out of the others.
+    pub(super) fn forget_time_wait(&mut self, index: u32, entry: &TimeWait) {
+        self.tcp_demux.remove_flow(&entry.flow, FlowEntry::TimeWait(index));
+        self.tcp_ports.unhold(entry.flow.local().port(), entry.hold);
+    }
+
+    /// A new connection takes over the four-tuple of an entry.
+    pub(super) fn evict_time_wait(&mut self, flow: &FlowKey) {
+        if let Some(FlowEntry::TimeWait(index)) = self.tcp_demux.flow(flow) {
+            self.end_time_wait(index);
+            self.mib.inc(Mib::TcpExtTWRecycled);
+        }
+    }
+
+    /// What is left of an earlier attempt to connect goes, so that the socket may try again.
+    pub(super) fn discard_dead<S: ByteStore>(&mut self, _now: Instant, sock: SockId, store: &mut S) {
+        let Some(s) = self.sockets.get_mut(sock) else { return };
+        if !matches!(&s.body, Body::Tcp(t) if !t.attached) {
+            return;
+        }
+        s.body = Body::TcpClosed;
+        s.peer = None;
+        if let Some(fifo) = s.fifo.take() {
+            store.close(fifo);
+        }
+        if let Binding::Hold(hold) = s.binding {
+            let port = s.local.port();
+            s.binding = Binding::None;
+            s.local.set_port(0);
+            self.tcp_ports.unhold(port, hold);
+        }
+    }
+
+    /// Takes a socket out of every table.
+    pub(super) fn free<S: ByteStore>(&mut self, sock: SockId, store: &mut S) {
+        let Some(s) = self.sockets.remove(sock) else { return };
+        self.timers.set(sock.slot, None);
+        let (tcp, port) = (s.kind() == crate::types::SocketKind::Stream, s.local.port());
+        let ports = if tcp { &mut self.tcp_ports } else { &mut self.udp_ports };
+        match s.binding {
+            Binding::None => {}
+            Binding::Claim => ports.release(port, sock),
+            Binding::Hold(hold) => ports.unhold(port, hold),
+        }
+        match &s.body {
+            Body::Tcp(_) => {
+                if let Some(peer) = s.peer {
+                    self.tcp_demux.remove_flow(&FlowKey::new(s.local, peer), FlowEntry::Sock(sock));
+                }
+            }
+            Body::Listen(_) => self.tcp_demux.remove_waiting(port, sock),
+            Body::Udp(_) => self.udp_demux.remove_waiting(port, sock),
+            Body::TcpClosed => {}
+        }
+        if let Some(fifo) = s.fifo {
+            store.close(fifo);
+        }
+    }
+
+    /// An ICMP error about a packet of ours.
+    pub(super) fn handle_transport_error<S: ByteStore>(&mut self, now: Instant, error: &TransportError, store: &mut S) {
+        if error.protocol != proto::TCP {
+            self.udp_error(error);
+            return;
+        }
+        let flow = FlowKey::new(error.local, error.remote);
+        let (Some(FlowEntry::Sock(sock)), Some(seq)) = (self.tcp_demux.flow(&flow), error.seq) else {
+            self.drops.count(DropReason::IcmpUnsolicited);
+            return;
+        };
+        if let IcmpRepr::PacketTooBig { mtu } = error.error {
+            self.path_mtu_changed(now, sock, seq, mtu);
+        } else if let Some((conn, mut env)) = self.tcp_parts(sock) {
+            let kind = match error.errno() {
+                (errno, true) => IcmpKind::Hard(errno),
+                (errno, false) => IcmpKind::Soft(errno),
+            };
+            conn.handle_icmp(now, IcmpError { seq, kind }, &mut env);
+            self.mark_dirty(sock);
+        }
+        self.after_event(now, sock, store);
+    }
+}

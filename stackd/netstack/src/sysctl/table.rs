@@ -1,0 +1,279 @@
+//! Every key: name, what it takes, what it does.
+
+use super::registry::{Entry, Kind, Value};
+use super::{PAGE, Sysctls};
+use stackd_base::Duration;
+use stackd_tcp::EcnMode;
+
+/// A number held in some field, as it is.
+macro_rules! int {
+    ($name:literal, $($field:ident).+ : $ty:ty, $min:literal ..= $max:literal, $doc:literal) => {
+        Entry {
+            name: $name,
+            kind: Kind::Int { min: $min, max: $max },
+            doc: $doc,
+            get: |s| s.$($field).+.to_string(),
+            set: |s, v| s.$($field).+ = v.int() as $ty,
+        }
+    };
+}
+
+/// A switch: 0 or 1.
+macro_rules! switch {
+    ($name:literal, $($field:ident).+, $doc:literal) => {
+        Entry {
+            name: $name,
+            kind: Kind::Int { min: 0, max: 1 },
+            doc: $doc,
+            get: |s| u8::from(s.$($field).+).to_string(),
+            set: |s, v| s.$($field).+ = v.int() != 0,
+        }
+    };
+}
+
+/// A span of time in this unit.
+macro_rules! time {
+    ($name:literal, $($field:ident).+, $from:ident, $nanos:literal, $min:literal ..= $max:literal, $doc:literal) => {
+        Entry {
+            name: $name,
+            kind: Kind::Int { min: $min, max: $max },
+            doc: $doc,
+            get: |s| (s.$($field).+.as_nanos() / $nanos).to_string(),
+            set: |s, v| s.$($field).+ = Duration::$from(v.int() as u64),
+        }
+    };
+}
+
+macro_rules! triple {
+    ($name:literal, $($field:ident).+, $unit:expr, $doc:literal) => {
+        Entry {
+            name: $name,
+            kind: Kind::Triple { min: 1, max: i64::MAX / PAGE as i64 },
+            doc: $doc,
+            get: |s| s.$($field).+.map(|n| (n / $unit).to_string()).join("\t"),
+            set: |s, v| s.$($field).+ = v.triple().map(|n| n as u64 * $unit),
+        }
+    };
+}
+
+pub(super) fn all() -> impl Iterator<Item = &'static Entry> + Clone {
+    TCP_BUFFERS.iter().chain(TCP_PROTOCOL).chain(TCP_TIMEOUTS).chain(TCP_SENDING).chain(SOCKETS).chain(IP).chain(STACKD)
+}
+
+fn available() -> Vec<&'static str> {
+    stackd_tcp::cc::AVAILABLE.to_vec()
+}
+
+fn word(v: &Value) -> Option<&'static str> {
+    match v {
+        Value::Words(w) => w.first().copied(),
+        Value::Int(_) | Value::Triple(_) | Value::Ports(_) => None,
+    }
+}
+
+fn read_only(_: &mut Sysctls, _: &Value) {}
+
+const TCP_BUFFERS: &[Entry] = &[
+    triple!("net.ipv4.tcp_wmem", tcp.wmem, 1, "Send buffer of a TCP socket in bytes: min, default, max of autotuning. Live."),
+    triple!("net.ipv4.tcp_rmem", tcp.rmem, 1, "Receive buffer of a TCP socket in bytes: min, default, max of autotuning. Live."),
+    triple!("net.ipv4.tcp_mem", net.tcp_mem, PAGE, "Memory of all TCP buffers of a shard in pages of 4096 bytes: low, pressure, high."),
+    switch!("net.ipv4.tcp_moderate_rcvbuf", tcp.moderate_rcvbuf, "Grow receive buffers to match the path."),
+    Entry {
+        name: "net.ipv4.tcp_notsent_lowat",
+        kind: Kind::Int { min: 0, max: 4_294_967_295 },
+        doc: "Unsent bytes above which a socket is not writable; 4294967295 = no limit.",
+        get: |s| s.tcp.notsent_lowat.min(4_294_967_295).to_string(),
+        set: |s, v| s.tcp.notsent_lowat = if v.int() == 4_294_967_295 { u64::MAX } else { v.int() as u64 },
+    },
+];
+
+const TCP_PROTOCOL: &[Entry] = &[
+    Entry {
+        name: "net.ipv4.tcp_congestion_control",
+        kind: Kind::Choice(available),
+        doc: "Algorithm of new connections that choose none.",
+        get: |s| s.tcp.congestion.to_owned(),
+        set: |s, v| {
+            if let Some(name) = word(v) {
+                s.tcp.congestion = name;
+                if !s.net.allowed_congestion.contains(&name) {
+                    s.net.allowed_congestion.push(name);
+                }
+            }
+        },
+    },
+    Entry {
+        name: "net.ipv4.tcp_available_congestion_control",
+        kind: Kind::ReadOnly,
+        doc: "Algorithms that are built in.",
+        get: |_| available().join(" "),
+        set: read_only,
+    },
+    Entry {
+        name: "net.ipv4.tcp_allowed_congestion_control",
+        kind: Kind::Choices(available),
+        doc: "Algorithms that TCP_CONGESTION may choose.",
+        get: |s| s.net.allowed_congestion.join(" "),
+        set: |s, v| {
+            if let Value::Words(words) = v {
+                s.net.allowed_congestion.clone_from(words);
+            }
+        },
+    },
+    switch!("net.ipv4.tcp_timestamps", tcp.timestamps, "Offer and accept timestamps (RFC 7323)."),
+    switch!("net.ipv4.tcp_sack", tcp.sack, "Offer and accept selective acknowledgments (RFC 2018)."),
+    switch!("net.ipv4.tcp_dsack", tcp.dsack, "Send duplicate SACKs (RFC 2883)."),
+    switch!("net.ipv4.tcp_window_scaling", tcp.window_scaling, "Offer and accept window scaling (RFC 7323)."),
+    Entry {
+        name: "net.ipv4.tcp_ecn",
+        kind: Kind::Int { min: 0, max: 2 },
+        doc: "Explicit congestion notification (RFC 3168): 0 off, 1 ask and accept, 2 accept.",
+        get: |s| {
+            String::from(match s.tcp.ecn {
+                EcnMode::Off => "0",
+                EcnMode::On => "1",
+                EcnMode::Passive => "2",
+            })
+        },
+        set: |s, v| {
+            s.tcp.ecn = match v.int() {
+                0 => EcnMode::Off,
+                1 => EcnMode::On,
+                _ => EcnMode::Passive,
+            }
+        },
+    },
+    int!("net.ipv4.tcp_reordering", tcp.reordering: u32, 1..=300, "Packets of reordering assumed at first."),
+    int!("net.ipv4.tcp_max_reordering", tcp.max_reordering: u32, 1..=1_000_000, "Most packets of reordering to learn."),
+    int!("net.ipv4.tcp_recovery", tcp.recovery: u8, 0..=7, "Bits: 1 RACK, 2 static reordering window, 4 no duplicate-ACK threshold."),
+    int!("net.ipv4.tcp_early_retrans", tcp.early_retrans: u8, 0..=4, "3 and 4: tail loss probes; 0: none."),
+    int!("net.ipv4.tcp_frto", tcp.frto: u8, 0..=2, "Detect spurious retransmission timeouts (RFC 5682); 0: off."),
+    int!("net.ipv4.tcp_challenge_ack_limit", tcp.challenge_ack_limit: u32, 0..=2_147_483_647, "Challenge ACKs (RFC 5961) a second, all connections of a shard."),
+    time!("net.ipv4.tcp_invalid_ratelimit", tcp.invalid_ratelimit, from_millis, 1_000_000, 0..=2_147_483_647, "Least milliseconds between answers to invalid segments of one connection."),
+    switch!("net.ipv4.tcp_rfc1337", net.tcp_rfc1337, "TIME_WAIT ignores RST (RFC 1337)."),
+];
+
+const TCP_TIMEOUTS: &[Entry] = &[
+    int!("net.ipv4.tcp_syn_retries", tcp.syn_retries: u8, 1..=127, "Repetitions of a SYN before connect gives up."),
+    int!("net.ipv4.tcp_synack_retries", tcp.synack_retries: u8, 0..=255, "Repetitions of a SYN-ACK before a half-open connection is forgotten."),
+    int!("net.ipv4.tcp_retries2", tcp.retries2: u8, 0..=255, "Retransmission timeouts before a connection is given up."),
+    int!("net.ipv4.tcp_orphan_retries", tcp.orphan_retries: u8, 0..=255, "The same for connections that their application closed; 0 counts as 8."),
+    time!("net.ipv4.tcp_keepalive_time", tcp.keepalive_time, from_secs, 1_000_000_000, 1..=32_767, "Idle seconds before keepalive probes begin."),
+    time!("net.ipv4.tcp_keepalive_intvl", tcp.keepalive_intvl, from_secs, 1_000_000_000, 1..=32_767, "Seconds between keepalive probes."),
+    int!("net.ipv4.tcp_keepalive_probes", tcp.keepalive_probes: u8, 1..=127, "Unanswered keepalive probes before a connection is given up."),
+    Entry {
+        name: "net.ipv4.tcp_fin_timeout",
+        kind: Kind::Int { min: 1, max: 2_147_483 },
+        doc: "Seconds a closed connection waits for the peer's FIN.",
+        get: |s| (s.tcp.fin_timeout.as_millis() / 1000).to_string(),
+        set: |s, v| {
+            s.tcp.fin_timeout = Duration::from_secs(v.int() as u64);
+            s.net.tcp_fin_timeout = s.tcp.fin_timeout;
+        },
+    },
+    time!("net.ipv4.tcp_rto_min_us", tcp.rto_min, from_micros, 1_000, 1..=2_147_483_647, "Smallest retransmission timeout in microseconds."),
+    time!("net.ipv4.tcp_rto_max_ms", tcp.rto_max, from_millis, 1_000_000, 1000..=120_000, "Largest retransmission timeout in milliseconds."),
+];
+
+const TCP_SENDING: &[Entry] = &[
+    switch!("net.ipv4.tcp_slow_start_after_idle", tcp.slow_start_after_idle, "Restart from the initial window after an idle period."),
+    int!("net.ipv4.tcp_limit_output_bytes", tcp.limit_output_bytes: u64, 0..=2_147_483_647, "Bytes of one connection that may wait below it (small queues)."),
+    int!("net.ipv4.tcp_min_tso_segs", tcp.min_tso_segs: u32, 1..=65_535, "Fewest segments of a GSO packet, window permitting."),
+    int!("net.ipv4.tcp_tso_rtt_log", tcp.tso_rtt_log: u8, 0..=30, "Shift of the RTT (us) below which GSO packets grow beyond the pacing quantum; 0: off."),
+    int!("net.ipv4.tcp_pacing_ss_ratio", tcp.pacing_ss_ratio: u32, 0..=1000, "Pacing rate in slow start, percent of cwnd/srtt."),
+    int!("net.ipv4.tcp_pacing_ca_ratio", tcp.pacing_ca_ratio: u32, 0..=1000, "Pacing rate in congestion avoidance, percent of cwnd/srtt."),
+    switch!("net.ipv4.tcp_autocorking", tcp.autocorking, "Coalesce small writes while an earlier packet waits to leave."),
+    int!("net.ipv4.tcp_min_snd_mss", net.tcp_min_snd_mss: u32, 48..=65_535, "Smallest MSS a path can impose."),
+];
+
+const SOCKETS: &[Entry] = &[
+    int!("net.core.somaxconn", net.somaxconn: u32, 0..=2_147_483_647, "Cap of listen's backlog."),
+    int!("net.core.wmem_max", net.wmem_max: u32, 4608..=2_147_483_647, "Cap of SO_SNDBUF, bytes before doubling."),
+    int!("net.core.rmem_max", net.rmem_max: u32, 2304..=2_147_483_647, "Cap of SO_RCVBUF, bytes before doubling."),
+    int!("net.core.wmem_default", net.wmem_default: u32, 4608..=2_147_483_647, "Send buffer of a UDP socket, bytes."),
+    int!("net.core.rmem_default", net.rmem_default: u32, 2304..=2_147_483_647, "Receive buffer of a UDP socket, bytes."),
+    int!("net.ipv4.tcp_max_syn_backlog", net.tcp_max_syn_backlog: u32, 0..=2_147_483_647, "Half-open connections of a listener."),
+    switch!("net.ipv4.tcp_abort_on_overflow", net.tcp_abort_on_overflow, "Reset connections that the accept queue has no room for."),
+    int!("net.ipv4.tcp_max_orphans", net.tcp_max_orphans: u32, 0..=2_147_483_647, "Connections that may finish without their application."),
+    int!("net.ipv4.tcp_max_tw_buckets", net.tcp_max_tw_buckets: u32, 0..=2_147_483_647, "Most TIME_WAIT entries."),
+    int!("net.ipv4.tcp_tw_reuse", net.tcp_tw_reuse: u8, 0..=2, "connect may take a TIME_WAIT port over: 0 never, 1 always, 2 on loopback."),
+    Entry {
+        name: "net.ipv4.ip_local_port_range",
+        kind: Kind::PortRange,
+        doc: "First and last port for sockets that were bound to none.",
+        get: |s| format!("{}\t{}", s.net.local_port_range.0, s.net.local_port_range.1),
+        set: |s, v| {
+            if let Value::Ports(ranges) = v
+                && let Some(&range) = ranges.first()
+            {
+                s.net.local_port_range = range;
+            }
+        },
+    },
+    Entry {
+        name: "net.ipv4.ip_local_reserved_ports",
+        kind: Kind::PortList,
+        doc: "Ports out of that range that are never picked, as 8080,9000-9010.",
+        get: |s| {
+            let one = |&(a, b): &(u16, u16)| if a == b { a.to_string() } else { format!("{a}-{b}") };
+            s.net.reserved_ports.iter().map(one).collect::<Vec<_>>().join(",")
+        },
+        set: |s, v| {
+            if let Value::Ports(ranges) = v {
+                s.net.reserved_ports.clone_from(ranges);
+            }
+        },
+    },
+    switch!("net.ipv4.ip_nonlocal_bind", net.nonlocal_bind, "bind may take IPv4 addresses that are not ours."),
+    switch!("net.ipv6.ip_nonlocal_bind", net.nonlocal_bind_v6, "bind may take IPv6 addresses that are not ours."),
+    switch!("net.ipv6.bindv6only", net.bindv6only, "New IPv6 sockets leave IPv4 alone."),
+    Entry {
+        name: "net.core.default_qdisc",
+        kind: Kind::Choice(|| vec!["fq", "pfifo_fast", "pfifo", "bfifo", "noqueue"]),
+        doc: "Queueing discipline of interfaces added from now on.",
+        get: |s| s.net.default_qdisc.to_owned(),
+        set: |s, v| {
+            if let Some(name) = word(v) {
+                s.net.default_qdisc = name;
+            }
+        },
+    },
+];
+
+const IP: &[Entry] = &[
+    int!("net.ipv4.ip_default_ttl", ip.default_ttl: u8, 1..=255, "TTL of packets whose socket sets none."),
+    int!("net.ipv6.conf.all.hop_limit", ip.hop_limit: u8, 1..=255, "Hop limit of packets whose socket sets none."),
+    switch!("net.ipv4.icmp_echo_ignore_all", ip.echo_ignore_all, "Leave echo requests unanswered."),
+    time!("net.ipv4.icmp_ratelimit", ip.icmp_ratelimit, from_millis, 1_000_000, 0..=2_147_483_647, "Least milliseconds between ICMP errors to one destination."),
+    int!("net.ipv4.icmp_msgs_per_sec", ip.icmp_msgs_per_sec: u32, 0..=2_147_483_647, "ICMP errors a second, all destinations."),
+    int!("net.ipv4.icmp_msgs_burst", ip.icmp_msgs_burst: u32, 0..=2_147_483_647, "ICMP errors in a burst."),
+    int!("net.ipv4.ipfrag_high_thresh", ip.frag_high_thresh: usize, 0..=2_147_483_647, "Bytes of incomplete packets kept for reassembly."),
+    time!("net.ipv4.ipfrag_time", ip.frag_time, from_secs, 1_000_000_000, 1..=32_767, "Seconds a fragment waits for the others."),
+    int!("net.ipv4.route.min_pmtu", ip.min_pmtu: u32, 68..=65_535, "Smallest path MTU believed."),
+    time!("net.ipv4.route.mtu_expires", ip.mtu_expires, from_secs, 1_000_000_000, 1..=2_147_483, "Seconds a path MTU is remembered."),
+    switch!("net.ipv6.conf.all.accept_ra", ip.accept_ra, "Believe router advertisements."),
+    switch!("net.ipv6.conf.all.autoconf", ip.autoconf, "Make addresses from advertised prefixes."),
+    time!("net.ipv4.neigh.default.retrans_time_ms", ip.neigh.retrans, from_millis, 1_000_000, 1..=2_147_483_647, "Milliseconds between neighbour solicitations."),
+    int!("net.ipv4.neigh.default.unres_qlen_bytes", ip.neigh.unres_qlen_bytes: usize, 0..=2_147_483_647, "Bytes that wait for one neighbour's address."),
+    int!("net.ipv4.neigh.default.gc_thresh3", ip.neigh.max_entries: usize, 1..=2_147_483_647, "Most neighbours."),
+];
+
+const STACKD: &[Entry] = &[
+    Entry {
+        name: "stackd.clock_hz",
+        kind: Kind::Int { min: 0, max: 1_000_000_000 },
+        doc: "Coarsens the clock TCP sees to this many ticks a second, to reproduce what jiffies do; 0 = nanoseconds.",
+        get: |s| match s.tcp.clock_tick.as_nanos() {
+            0 => String::from("0"),
+            tick => (1_000_000_000 / tick).to_string(),
+        },
+        set: |s, v| {
+            s.tcp.clock_tick = match v.int() {
+                0 => Duration::ZERO,
+                hz => Duration::from_nanos(1_000_000_000 / hz as u64),
+            }
+        },
+    },
+    switch!("stackd.clock_clamp", tcp.clock_clamp, "With a coarse clock, a zero RTT or interval counts as one tick, as in Linux."),
+    int!("stackd.initial_cwnd", tcp.initial_cwnd: u32, 1..=10_000, "Initial congestion window in packets (RFC 6928)."),
+];
