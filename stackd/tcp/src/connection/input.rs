@@ -1,0 +1,473 @@
+//! An arriving segment (RFC 9293, 3.10.7).
+
+use super::Connection;
+use crate::seam::{CloseReason, Env, Event, Ingress, Place, State};
+use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib};
+use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
+
+const DROP_NONE: Ingress = Ingress { place: None, drop: None };
+
+const fn refuse(reason: DropReason) -> Ingress {
+    Ingress { place: None, drop: Some(reason) }
+}
+
+impl Connection {
+    /// A segment arrived at `now` (when the device took it in, not when it is processed). `payload_len` bytes follow the header in
+    /// the frame; where they belong comes back.
+    pub fn handle_segment(
+        &mut self,
+        now: Instant,
+        seg: &TcpRepr,
+        payload_len: u32,
+        ip: EcnCodepoint,
+        env: &mut Env<'_>,
+    ) -> Ingress {
+        self.stats.segs_in += payload_len.div_ceil(self.ack.rcv_mss.max(1)).max(1);
+        match self.state {
+            State::Closed => refuse(DropReason::SocketClosed),
+            State::SynSent => self.in_syn_sent(now, seg, payload_len, env),
+            State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => self.in_synchronized(now, seg, payload_len, ip, env),
+        }
+    }
+
+    /// RFC 9293, 3.10.7.3.
+    fn in_syn_sent(&mut self, now: Instant, seg: &TcpRepr, payload_len: u32, env: &mut Env<'_>) -> Ingress {
+        let acks_syn = seg.ack.map(|a| self.send_position(a) == 1 && self.nxt == 1);
+        // "If SEG.ACK =< ISS or SEG.ACK > SND.NXT, send a reset (unless the RST bit is set)".
+        if acks_syn == Some(false) {
+            if !seg.flags.rst() {
+                self.due.rst_seq = seg.ack;
+            }
+            return refuse(DropReason::TcpUnsentAck);
+        }
+        if seg.flags.rst() {
+            // "If the ACK was acceptable, then ... reset"; without ACK it may be anybody's.
+            if acks_syn == Some(true) {
+                env.mib.inc(Mib::TcpAttemptFails);
+                self.finish(CloseReason::Refused, env);
+                return DROP_NONE;
+            }
+            return refuse(DropReason::TcpReset);
+        }
+        if !seg.flags.syn() {
+            return refuse(DropReason::TcpFlags);
+        }
+        self.irs = seg.seq;
+        self.rcv_nxt = 0;
+        self.absorb_syn_options(env.cfg, seg, now);
+        self.snd_wnd = u64::from(seg.window);
+        self.max_wnd = self.snd_wnd;
+        let asked = env.cfg.ecn == crate::EcnMode::On && self.retransmits == 0;
+        if acks_syn == Some(true) {
+            self.opts.ecn = asked && seg.flags.ece() && !seg.flags.cwr();
+            self.handshake_acked(now, seg, env);
+            self.established(now, env);
+            self.ack.pending = true;
+            self.ack.now = true;
+            return self.take_text(now, seg, payload_len, EcnCodepoint::NotEct, env);
+        }
+        // RFC 9293, 3.5 figure 8: simultaneous open.
+        self.opts.ecn = env.cfg.ecn != crate::EcnMode::Off && seg.flags.ece() && seg.flags.cwr();
+        self.state = State::SynReceived;
+        self.due.syn = true;
+        DROP_NONE
+    }
+
+    /// Our SYN is acknowledged: the first RTT sample.
+    fn handshake_acked(&mut self, now: Instant, seg: &TcpRepr, env: &mut Env<'_>) {
+        let mut out = crate::scoreboard::AckOutcome::default();
+        self.una = 1;
+        self.board.ack_to(1, &mut out, &mut self.rate);
+        let min = self.rtt.min();
+        let _ = self.rate.sample(now, min);
+        let sample = match out.first_acked_at {
+            Some(at) if self.retransmits == 0 => Some(now - at),
+            _ => self.ts_rtt(now, seg),
+        };
+        if let Some(rtt) = sample {
+            self.take_rtt(now, rtt, env.cfg);
+        }
+        self.timer = None;
+        self.backoff = 0;
+        self.retransmits = 0;
+        self.retrans_since = None;
+        self.wl1 = self.rcv_nxt;
+        self.wl2 = self.una;
+    }
+
+    fn established(&mut self, now: Instant, env: &mut Env<'_>) {
+        self.state = State::Established;
+        env.mib.inc(Mib::TcpCurrEstab);
+        // A first pacing rate from the handshake's RTT, or the first flight leaves as a burst; BBR keeps its own.
+        self.next_departure = now;
+        if self.control.pacing_rate == Some(Bandwidth::ZERO) {
+            self.control.pacing_rate = None;
+        }
+        self.sndbuf = self.sndbuf.max(env.cfg.sndbuf.unwrap_or_else(|| self.initial_sndbuf(env.cfg)));
+        self.update_keepalive(now, env.cfg);
+        self.notify(Event::Connected);
+        self.notify(Event::Writable);
+    }
+
+    fn in_synchronized(
+        &mut self,
+        now: Instant,
+        seg: &TcpRepr,
+        len: u32,
+        ip: EcnCodepoint,
+        env: &mut Env<'_>,
+    ) -> Ingress {
+        if let Some(drop) = self.validate(now, seg, len, env) {
+            return refuse(drop);
+        }
+        let Some(ack) = seg.ack else { return refuse(DropReason::TcpFlags) };
+        // RFC 7323, 4.3 (3): "If ... SEG.SEQ <= Last.ACK.sent, then SEG.TSval is copied to TS.Recent".
+        if self.opts.ts
+            && let Some(t) = seg.options.timestamps
+            && self.recv_offset(seg.seq) <= self.acked_to as i64
+            && t.tsval.wrapping_sub(self.opts.ts_recent) as i32 >= 0
+        {
+            self.opts.ts_recent = t.tsval;
+            self.opts.ts_recent_at = now;
+        }
+        let pos = self.send_position(ack);
+        if self.state == State::SynReceived {
+            // RFC 9293, 3.10.7.4: "If the segment acknowledgment is not acceptable, form a reset segment <SEQ=SEG.ACK>".
+            if pos != 1 && !(pos >= 1 && pos <= self.nxt as i64) {
+                self.due.rst_seq = Some(ack);
+                return refuse(DropReason::TcpUnsentAck);
+            }
+            self.snd_wnd = u64::from(seg.window) << self.opts.snd_scale;
+            self.max_wnd = self.snd_wnd;
+            self.handshake_acked(now, seg, env);
+            self.established(now, env);
+        }
+        // RFC 5961, 5.2: "(SND.UNA - MAX.SND.WND) <= SEG.ACK <= SND.NXT"; others are discarded and answered with an ACK.
+        if pos > self.nxt as i64 {
+            self.challenge(now, env);
+            return refuse(DropReason::TcpUnsentAck);
+        }
+        if pos < self.una as i64 - self.max_wnd.max(1) as i64 {
+            self.challenge(now, env);
+            return refuse(DropReason::TcpOldAck);
+        }
+        self.stats.last_recv = now;
+        self.probes_answered(now, env);
+        self.handle_ack(now, seg, pos, len, env);
+        if let Some(done) = self.after_ack(now, env) {
+            return done;
+        }
+        self.take_text(now, seg, len, ip, env)
+    }
+
+    /// Any answer proves the peer alive: keepalive starts over.
+    fn probes_answered(&mut self, now: Instant, env: &Env<'_>) {
+        if self.keepalive_at.is_some() {
+            self.keepalive_at = Some(now + env.cfg.keepalive_time);
+            self.probes_out = 0;
+        }
+    }
+
+    /// What the acknowledgment of our FIN means (RFC 9293, 3.10.7.4, fifth).
+    fn after_ack(&mut self, now: Instant, env: &mut Env<'_>) -> Option<Ingress> {
+        let fin_acked = self.fin_sent && self.una == self.nxt && self.una == self.written + 2;
+        if !fin_acked {
+            return None;
+        }
+        match self.state {
+            State::FinWait1 => {
+                self.state = State::FinWait2;
+                self.timer = None;
+                if self.app_closed {
+                    self.linger_at = Some(now + env.cfg.fin_timeout);
+                }
+                None
+            }
+            State::Closing => {
+                self.enter_time_wait(now);
+                Some(DROP_NONE)
+            }
+            State::LastAck => {
+                self.finish(CloseReason::Finished, env);
+                Some(DROP_NONE)
+            }
+            State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait2
+            | State::CloseWait
+            | State::TimeWait
+            | State::Closed => None,
+        }
+    }
+
+    /// The checks before anything is believed: PAWS, sequence, RST, SYN.
+    fn validate(&mut self, now: Instant, seg: &TcpRepr, len: u32, env: &mut Env<'_>) -> Option<DropReason> {
+        let start = self.recv_offset(seg.seq);
+        let end = start + i64::from(len) + i64::from(seg.flags.fin()) + i64::from(seg.flags.syn());
+        // RFC 7323, 5.3 R1: "If there is a Timestamps option in the arriving segment, SEG.TSval < TS.Recent ... and if the RST bit is
+        // not set: not acceptable"; 5.5: after 24 days TS.Recent is invalid.
+        if self.opts.ts
+            && !seg.flags.rst()
+            && let Some(t) = seg.options.timestamps
+            && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32) < 0
+            && now - self.opts.ts_recent_at < Duration::from_secs(24 * 86_400)
+            && !(len == 0 && start == self.rcv_nxt as i64 && !seg.flags.syn() && !seg.flags.fin())
+        {
+            env.mib.inc(Mib::TcpExtPAWSEstab);
+            self.out_of_window_ack(now, start, len, Mib::TcpExtTCPACKSkippedPAWS, env);
+            return Some(DropReason::TcpPaws);
+        }
+        // RFC 9293, 3.10.7.4: the four acceptability tests; the left edge is the last ACK sent, as Linux.
+        let right = self.rcv.edge.max(self.rcv_nxt) as i64;
+        if end < self.acked_to.min(self.rcv_nxt) as i64 || start > right {
+            if seg.flags.rst() {
+                return Some(DropReason::TcpReset);
+            }
+            if seg.flags.syn() {
+                self.syn_again(now, start, env);
+            } else {
+                self.out_of_window_ack(now, start, len, Mib::TcpExtTCPACKSkippedSeq, env);
+            }
+            return Some(if start > right { DropReason::TcpOutOfWindow } else { DropReason::TcpOldSequence });
+        }
+        if seg.flags.rst() {
+            // RFC 5961, 3.2: only an exact match resets; another one in the window is challenged.
+            if start != self.rcv_nxt as i64 {
+                self.challenge(now, env);
+                return Some(DropReason::TcpReset);
+            }
+            let reason = match self.state {
+                State::SynReceived => CloseReason::Refused,
+                State::TimeWait | State::Closing | State::LastAck => CloseReason::Finished,
+                _ => CloseReason::Reset,
+            };
+            self.finish(reason, env);
+            return Some(DropReason::SocketClosed);
+        }
+        if seg.flags.syn() {
+            self.syn_again(now, start, env);
+            return Some(DropReason::TcpFlags);
+        }
+        None
+    }
+
+    /// RFC 5961, 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK"; in SYN_RECEIVED the same SYN
+    /// means that our answer was lost.
+    fn syn_again(&mut self, now: Instant, start: i64, env: &mut Env<'_>) {
+        if self.state == State::SynReceived && start == -1 {
+            self.due.syn = true;
+            return;
+        }
+        env.mib.inc(Mib::TcpExtTCPSYNChallenge);
+        self.challenge(now, env);
+    }
+
+    pub(crate) fn challenge(&mut self, now: Instant, env: &mut Env<'_>) {
+        if self.limited(now, env) {
+            env.mib.inc(Mib::TcpExtTCPACKSkippedChallenge);
+            return;
+        }
+        if env.challenge.allow(now, env.cfg.challenge_ack_limit, env.rng) {
+            env.mib.inc(Mib::TcpExtTCPChallengeACK);
+            self.due.challenge = true;
+        }
+    }
+
+    /// One answer to invalid segments per `tcp_invalid_ratelimit`: two confused peers must not play ping-pong.
+    fn limited(&mut self, now: Instant, env: &Env<'_>) -> bool {
+        if self.last_oow_ack.is_some_and(|t| now - t < env.cfg.invalid_ratelimit) {
+            return true;
+        }
+        self.last_oow_ack = Some(now);
+        false
+    }
+
+    /// A duplicate or stray segment is answered with an ACK, with a DSACK where it held data (RFC 2883).
+    fn out_of_window_ack(&mut self, now: Instant, start: i64, len: u32, skipped: Mib, env: &mut Env<'_>) {
+        let end = start + i64::from(len);
+        let old_data = len > 0 && end <= self.rcv_nxt as i64;
+        if !old_data && self.limited(now, env) {
+            env.mib.inc(skipped);
+            return;
+        }
+        if old_data {
+            self.duplicate_data(start, end, env);
+        }
+        self.ack.pending = true;
+        self.ack.now = true;
+    }
+
+    fn duplicate_data(&mut self, start: i64, end: i64, env: &mut Env<'_>) {
+        env.mib.inc(Mib::TcpExtDelayedACKLost);
+        self.ack.enter_quick(self.rcv.rcvbuf, 16);
+        if self.opts.sack && env.cfg.dsack && start >= 0 {
+            env.mib.inc(Mib::TcpExtTCPDSACKOldSent);
+            self.dsack = Some((start as u64, end as u64));
+        }
+    }
+
+    /// Payload and FIN (RFC 9293, 3.10.7.4, seventh and eighth).
+    fn take_text(&mut self, now: Instant, seg: &TcpRepr, len: u32, ip: EcnCodepoint, env: &mut Env<'_>) -> Ingress {
+        self.take_ecn(seg, len, ip);
+        let fin = seg.flags.fin();
+        if len == 0 && !fin {
+            return DROP_NONE;
+        }
+        let start = self.recv_offset(seg.seq);
+        let end = start + i64::from(len);
+        if !self.state.can_receive() {
+            return self.text_after_fin(now, start, end, len, env);
+        }
+        if len > 0 && self.app_closed {
+            // RFC 9293, 3.10.7.4 / RFC 2525, 2.17: data nobody will read: RST.
+            if end > self.rcv_nxt as i64 {
+                env.mib.inc(Mib::TcpExtTCPAbortOnData);
+                self.finish(CloseReason::Aborted, env);
+                self.due.rst = true;
+                return refuse(DropReason::TcpAbort);
+            }
+        }
+        self.stats.data_segs_in += len.div_ceil(self.ack.rcv_mss.max(1));
+        self.ack.pending = true;
+        if end <= self.rcv_nxt as i64 && len > 0 && !(fin && end == self.rcv_nxt as i64) {
+            self.duplicate_data(start, end, env);
+            self.ack.now = true;
+            return refuse(DropReason::TcpOldSequence);
+        }
+        if fin {
+            self.peer_fin.get_or_insert(end.max(0) as u64);
+        }
+        // Trim to the window: what lies before rcv_nxt we have, what lies beyond the edge was not allowed.
+        let from = start.max(self.rcv_nxt as i64);
+        let to = end.min(self.rcv.edge.max(self.rcv_nxt) as i64);
+        if from < start + i64::from(len) && start < self.rcv_nxt as i64 && self.opts.sack && env.cfg.dsack {
+            env.mib.inc(Mib::TcpExtTCPDSACKOldSent);
+            self.dsack = Some((start.max(0) as u64, self.rcv_nxt));
+        }
+        if len > 0 && to <= from {
+            env.mib.inc(Mib::TcpExtTCPZeroWindowDrop);
+            self.ack.now = true;
+            return refuse(DropReason::TcpOutOfWindow);
+        }
+        let mut out = DROP_NONE;
+        if to > from {
+            out.place = Some(Place { stream_offset: from as u64, at: (from - start) as u32, len: (to - from) as u32 });
+            self.accept_bytes(now, seg, from as u64, to as u64, env);
+        }
+        self.take_fin(now, env);
+        let window_ok = self.rcv.candidate(env.cfg, self.rcv_nxt, u32::from(self.advmss))
+            >= self.rcv.edge.saturating_sub(self.acked_to)
+            || self.rcv_nxt - self.rcv.consumed.min(self.rcv_nxt) == 0;
+        let quick = env.cfg.quickack || !self.reasm.is_empty() || self.dsack.is_some();
+        self.ack.decide(now, self.rcv_nxt - self.acked_to, window_ok, quick, self.rtt.srtt());
+        out
+    }
+
+    /// `from..to` is new or out of order and within the window.
+    fn accept_bytes(&mut self, now: Instant, seg: &TcpRepr, from: u64, to: u64, env: &mut Env<'_>) {
+        let rto = self.rtt.rto(env.cfg.rto_max);
+        let len = (to - from) as u32;
+        self.ack.on_data(now, len, seg.flags.psh(), self.rcv.rcvbuf, self.mss, rto);
+        if self.opts.ts {
+            if len >= self.ack.rcv_mss
+                && let Some(t) = seg.options.timestamps
+                && t.tsecr != 0
+            {
+                let ms = self.ts_now(now).wrapping_sub(t.tsecr);
+                if (ms as i32) >= 0 {
+                    self.rcv.sample_rtt(Duration::from_millis(u64::from(ms.max(1))));
+                }
+            }
+        } else {
+            self.rcv.sample_by_window(now, self.rcv_nxt);
+        }
+        if from > self.rcv_nxt {
+            env.mib.inc(Mib::TcpExtTCPOFOQueue);
+            self.stats.rcv_ooopack += len.div_ceil(self.ack.rcv_mss.max(1));
+            if let Some(dup) = self.reasm.insert(from, to)
+                && self.opts.sack
+                && env.cfg.dsack
+            {
+                env.mib.inc(Mib::TcpExtTCPDSACKOfoSent);
+                self.dsack = Some(dup);
+            }
+            self.ack.enter_quick(self.rcv.rcvbuf, 16);
+            self.ack.now = true;
+            return;
+        }
+        let filled = !self.reasm.is_empty();
+        let before = self.rcv_nxt;
+        self.rcv_nxt = self.reasm.advance(to);
+        self.stats.bytes_received += self.rcv_nxt - before;
+        // RFC 5681, 4.2: "a TCP receiver SHOULD send an immediate ACK when the incoming segment fills in all or part of a gap".
+        self.ack.now |= filled;
+        self.notify(Event::Readable);
+    }
+
+    /// The peer's FIN, once everything before it is here.
+    fn take_fin(&mut self, now: Instant, env: &mut Env<'_>) {
+        if self.peer_fin != Some(self.rcv_nxt) {
+            return;
+        }
+        self.rcv_nxt += 1;
+        self.ack.pending = true;
+        self.ack.now = true;
+        self.notify(Event::PeerClosed);
+        match self.state {
+            State::Established => self.state = State::CloseWait,
+            // Both FINs crossed: ours is not acknowledged yet.
+            State::FinWait1 => self.state = State::Closing,
+            State::FinWait2 => {
+                self.enter_time_wait(now);
+                self.ack.now = true;
+            }
+            State::SynSent
+            | State::SynReceived
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait
+            | State::Closed => {}
+        }
+        self.update_keepalive(now, env.cfg);
+    }
+
+    /// The peer said FIN before: this is an old copy, or nonsense.
+    fn text_after_fin(&mut self, now: Instant, start: i64, end: i64, len: u32, env: &mut Env<'_>) -> Ingress {
+        if len > 0 && end <= self.rcv_nxt as i64 {
+            self.duplicate_data(start, end, env);
+        }
+        self.ack.pending = true;
+        self.ack.now = true;
+        if self.state == State::TimeWait {
+            // RFC 9293, 3.10.7.4: "Acknowledge it, and restart the 2 MSL timeout."
+            self.linger_at = Some(now + Duration::from_secs(60));
+        }
+        refuse(DropReason::TcpOldSequence)
+    }
+
+    /// RFC 3168, 6.1.3: the receiver's part.
+    fn take_ecn(&mut self, seg: &TcpRepr, len: u32, ip: EcnCodepoint) {
+        if !self.opts.ecn {
+            return;
+        }
+        if seg.flags.contains(TcpFlags::CWR) {
+            self.demand_cwr = false;
+        }
+        if ip == EcnCodepoint::Ce && len > 0 {
+            if !self.demand_cwr {
+                self.ack.now = true;
+                self.ack.pending = true;
+            }
+            self.demand_cwr = true;
+        }
+    }
+}

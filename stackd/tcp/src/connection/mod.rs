@@ -1,0 +1,566 @@
+//! The connection: its variables, its birth, and what the application asks of it.
+
+mod ack;
+mod info;
+mod input;
+mod options;
+mod output;
+mod timers;
+
+pub use info::TcpInfo;
+
+use crate::ack_policy::AckPolicy;
+use crate::cc::{self, CaState, CcConfig, CongestionControl, Control};
+use crate::config::{Config, EcnMode, FlowParams};
+use crate::rate::RateEstimator;
+use crate::reassembly::Reassembly;
+use crate::recovery::{Prr, Rack, RetransTimer, Tlp, Undo};
+use crate::rtt::Rtt;
+use crate::scoreboard::Scoreboard;
+use crate::seam::{CloseReason, Env, Event, IcmpError, IcmpKind, State};
+use info::{Chrono, Stats};
+use stackd_base::{Bandwidth, Duration, Instant, Mib, Mss, SeqNum};
+use stackd_wire::TcpRepr;
+use std::collections::VecDeque;
+
+/// One TCP connection. See the crate's page for the order of calls.
+///
+/// Send positions count SYN as 0, so that stream offset `o` is position `o + 1`; receive positions are stream offsets, the
+/// peer's FIN taking one after the last byte.
+#[derive(Debug)]
+pub struct Connection {
+    pub(crate) state: State,
+    pub(crate) flow: FlowParams,
+    pub(crate) iss: SeqNum,
+    pub(crate) irs: SeqNum,
+    pub(crate) opts: Negotiated,
+    /// Payload bytes of a full segment now.
+    pub(crate) mss: u32,
+    pub(crate) advmss: u16,
+
+    // Send side.
+    pub(crate) una: u64,
+    pub(crate) nxt: u64,
+    pub(crate) written: u64,
+    pub(crate) fin_wanted: bool,
+    pub(crate) fin_sent: bool,
+    pub(crate) snd_wnd: u64,
+    pub(crate) max_wnd: u64,
+    pub(crate) wl1: u64,
+    pub(crate) wl2: u64,
+    /// End of the last segment shorter than the MSS (Minshall's refinement of Nagle).
+    pub(crate) small_end: u64,
+    pub(crate) sndbuf: u64,
+    pub(crate) board: Scoreboard,
+    pub(crate) rtt: Rtt,
+    pub(crate) rate: RateEstimator,
+    pub(crate) cc: Box<dyn CongestionControl>,
+    pub(crate) control: Control,
+    pub(crate) cwnd: u32,
+    pub(crate) ssthresh: u32,
+    pub(crate) is_cwnd_limited: bool,
+    pub(crate) max_packets_out: u32,
+    pub(crate) cwnd_usage_end: u64,
+    pub(crate) next_departure: Instant,
+    pub(crate) queued_below: u64,
+
+    // Recovery.
+    pub(crate) ca_state: CaState,
+    pub(crate) high_seq: u64,
+    pub(crate) prr: Prr,
+    pub(crate) undo: Undo,
+    pub(crate) rack: Rack,
+    pub(crate) tlp: Tlp,
+    pub(crate) frto: bool,
+    pub(crate) frto_new_data: bool,
+    pub(crate) dupacks: u32,
+    pub(crate) reordering: u32,
+    pub(crate) timer: Option<(RetransTimer, Instant)>,
+    pub(crate) backoff: u8,
+    pub(crate) retransmits: u8,
+    pub(crate) probes_out: u8,
+    pub(crate) retrans_since: Option<Instant>,
+    pub(crate) persist_since: Option<Instant>,
+    pub(crate) keepalive_at: Option<Instant>,
+    pub(crate) linger_at: Option<Instant>,
+
+    // ECN.
+    pub(crate) demand_cwr: bool,
+    pub(crate) send_cwr: bool,
+
+    // Receive side.
+    pub(crate) rcv_nxt: u64,
+    pub(crate) acked_to: u64,
+    pub(crate) rcv: crate::window::RecvWindow,
+    pub(crate) ack: AckPolicy,
+    pub(crate) reasm: Reassembly,
+    pub(crate) dsack: Option<(u64, u64)>,
+    pub(crate) peer_fin: Option<u64>,
+    pub(crate) app_closed: bool,
+    pub(crate) last_oow_ack: Option<Instant>,
+
+    // What must leave.
+    pub(crate) due: Due,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) soft_error: Option<stackd_base::Errno>,
+    pub(crate) stats: Stats,
+}
+
+/// What the handshake agreed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Negotiated {
+    pub ts: bool,
+    pub sack: bool,
+    pub wscale: bool,
+    pub ecn: bool,
+    pub snd_scale: u8,
+    pub peer_mss: u32,
+    pub ts_recent: u32,
+    pub ts_recent_at: Instant,
+}
+
+/// Segments owed that no queue holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Due {
+    pub syn: bool,
+    /// RST with this sequence position, with or without ACK.
+    pub rst: bool,
+    /// Position range of a RST that answers a bad ACK during the handshake: its own sequence number.
+    pub rst_seq: Option<SeqNum>,
+    pub challenge: bool,
+    /// A segment below `una`: keepalive or window probe.
+    pub probe: bool,
+    pub tlp: bool,
+    /// The next new-data segment may be shorter than Nagle or the cork allow.
+    pub push: bool,
+}
+
+impl Connection {
+    /// Opens actively: SYN_SENT. The SYN waits for [`poll_transmit`](Self::poll_transmit).
+    pub fn connect(cfg: &Config, flow: FlowParams, iss: SeqNum, now: Instant) -> Self {
+        let mut c = Self::new(State::SynSent, cfg, flow, iss, now);
+        c.opts.ecn = cfg.ecn == EcnMode::On;
+        c.due.syn = true;
+        c
+    }
+
+    /// Opens passively in answer to `syn`: SYN_RECEIVED. The SYN-ACK waits for [`poll_transmit`](Self::poll_transmit).
+    pub fn accept(cfg: &Config, flow: FlowParams, iss: SeqNum, syn: &TcpRepr, now: Instant) -> Self {
+        let mut c = Self::new(State::SynReceived, cfg, flow, iss, now);
+        c.irs = syn.seq;
+        // RFC 3168, 6.1.1: an ECN-setup SYN has both ECE and CWR set.
+        let asks = syn.flags.ece() && syn.flags.cwr() && !syn.flags.ae();
+        c.opts.ecn = asks && cfg.ecn != EcnMode::Off;
+        c.absorb_syn_options(cfg, syn, now);
+        c.snd_wnd = u64::from(syn.window);
+        c.max_wnd = c.snd_wnd;
+        c.due.syn = true;
+        c
+    }
+
+    fn new(state: State, cfg: &Config, flow: FlowParams, iss: SeqNum, now: Instant) -> Self {
+        let default = if flow.ipv6 { Mss::DEFAULT_V6 } else { Mss::DEFAULT_V4 }.get();
+        let path = flow.mss.get().min(cfg.maxseg.map_or(u32::MAX, u32::from));
+        let mss = path.min(default);
+        let cc_cfg = CcConfig {
+            now,
+            mss,
+            initial_cwnd: cfg.initial_cwnd,
+            srtt: None,
+            clock_tick: cfg.clock_clamp.then_some(cfg.clock_tick),
+        };
+        let cc = cc::by_name(cfg.congestion, &cc_cfg).unwrap_or_else(|| Box::new(cc::Cubic::new(&cc_cfg)));
+        let control = cc.control();
+        Self {
+            state,
+            flow,
+            iss,
+            irs: SeqNum(0),
+            opts: Negotiated { peer_mss: default, ts_recent_at: now, ..Negotiated::default() },
+            mss,
+            advmss: path.min(65_535) as u16,
+            una: 0,
+            nxt: 0,
+            written: 0,
+            fin_wanted: false,
+            fin_sent: false,
+            snd_wnd: 0,
+            max_wnd: 0,
+            wl1: 0,
+            wl2: 0,
+            small_end: 0,
+            sndbuf: cfg.sndbuf.unwrap_or(cfg.wmem[1]),
+            board: Scoreboard::default(),
+            rtt: Rtt::default(),
+            rate: RateEstimator::new(now),
+            cc,
+            control,
+            cwnd: control.cwnd.max(1),
+            ssthresh: control.ssthresh,
+            is_cwnd_limited: false,
+            max_packets_out: 0,
+            cwnd_usage_end: 0,
+            next_departure: now,
+            queued_below: 0,
+            ca_state: CaState::Open,
+            high_seq: 0,
+            prr: Prr::default(),
+            undo: Undo::default(),
+            rack: Rack::default(),
+            tlp: Tlp::default(),
+            frto: false,
+            frto_new_data: false,
+            dupacks: 0,
+            reordering: cfg.reordering,
+            timer: None,
+            backoff: 0,
+            retransmits: 0,
+            probes_out: 0,
+            retrans_since: None,
+            persist_since: None,
+            keepalive_at: None,
+            linger_at: None,
+            demand_cwr: false,
+            send_cwr: false,
+            rcv_nxt: 0,
+            acked_to: 0,
+            rcv: crate::window::RecvWindow::new(cfg, now, path),
+            ack: AckPolicy::new(path, now),
+            reasm: Reassembly::default(),
+            dsack: None,
+            peer_fin: None,
+            app_closed: false,
+            last_oow_ack: None,
+            due: Due::default(),
+            events: VecDeque::new(),
+            soft_error: None,
+            stats: Stats {
+                last_recv: now,
+                last_ack_recv: now,
+                last_data_sent: now,
+                chrono_since: now,
+                ..Stats::default()
+            },
+        }
+    }
+
+    // ---- what the application asks ----
+
+    /// The application wrote: the stream now ends at `head`. Ignored after a shutdown.
+    pub fn handle_written(&mut self, now: Instant, head: u64, env: &mut Env<'_>) {
+        if self.fin_wanted || self.state == State::Closed || head <= self.written {
+            return;
+        }
+        // RFC 5681, 4.1: "a TCP SHOULD set cwnd to no more than RW before beginning transmission if the TCP has not sent data
+        // in an interval exceeding the retransmission timeout."
+        if self.board.is_empty() && self.nxt == self.written + 1 && self.stats.data_segs_out > 0 {
+            let idle = now - self.stats.last_data_sent;
+            let rto = self.rto(env.cfg);
+            if env.cfg.slow_start_after_idle && idle > rto && !self.cc.owns_recovery_cwnd() {
+                self.control = self.cc.on_event(cc::CcEvent::IdleRestart { now, idle, rto }, env.rng);
+                self.take_control(env.cfg);
+            }
+        }
+        self.written = head;
+        self.update_chrono(now);
+    }
+
+    /// The application consumed up to `tail`: the window may open.
+    pub fn handle_consumed(&mut self, now: Instant, tail: u64, env: &mut Env<'_>) {
+        self.rcv.on_consumed(env.cfg, now, tail.min(self.rx_head()), self.mss, env.mem);
+        if self.state.can_receive() && self.rcv.wants_update(env.cfg, self.rcv_nxt, u32::from(self.advmss)) {
+            if self.rcv.zero {
+                env.mib.inc(Mib::TcpExtTCPFromZeroWindowAdv);
+            }
+            self.ack.pending = true;
+            self.ack.now = true;
+        }
+    }
+
+    /// FIN after what was written. RFC 9293, 3.6: the other direction stays open.
+    pub fn handle_shutdown_write(&mut self, now: Instant, env: &mut Env<'_>) {
+        match self.state {
+            State::SynSent => {
+                self.finish(CloseReason::Aborted, env);
+                return;
+            }
+            State::Established | State::SynReceived | State::CloseWait => self.fin_wanted = true,
+            State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck | State::TimeWait | State::Closed => {}
+        }
+        self.update_chrono(now);
+    }
+
+    /// The application let go: RST when it left data unread (RFC 2525, 2.17), else FIN. The connection finishes by itself.
+    pub fn handle_close(&mut self, now: Instant, unread: bool, env: &mut Env<'_>) {
+        self.app_closed = true;
+        if unread && self.state.is_synchronized() && self.state != State::TimeWait {
+            env.mib.inc(Mib::TcpExtTCPAbortOnClose);
+            self.handle_abort(env);
+            return;
+        }
+        self.handle_shutdown_write(now, env);
+        if self.state == State::FinWait2 {
+            self.linger_at = Some(now + env.cfg.fin_timeout);
+        }
+    }
+
+    /// Ends it at once with a RST where the peer knows of it (RFC 9293, 3.10.5).
+    pub fn handle_abort(&mut self, env: &mut Env<'_>) {
+        let tell = !matches!(self.state, State::SynSent | State::Closed | State::TimeWait);
+        self.finish(CloseReason::Aborted, env);
+        self.due.rst = tell;
+    }
+
+    /// The device took (or the stack gave up) a segment carrying `payload_bytes` of payload: room below for more (TSQ). Poll for
+    /// transmission afterwards.
+    pub fn handle_tx_complete(&mut self, payload_bytes: u32) {
+        self.queued_below = self.queued_below.saturating_sub(u64::from(payload_bytes));
+    }
+
+    /// An ICMP error that quotes a segment of this connection.
+    pub fn handle_icmp(&mut self, now: Instant, error: IcmpError, env: &mut Env<'_>) {
+        // RFC 5927, 4: "the TCP sequence number ... SHOULD be checked to be within the range of the data already sent but not yet
+        // acknowledged".
+        let pos = self.send_position(error.seq);
+        if self.state == State::Closed || pos < self.una as i64 || pos > self.nxt as i64 {
+            env.mib.inc(Mib::TcpExtOutOfWindowIcmps);
+            return;
+        }
+        match error.kind {
+            IcmpKind::TooBig { mss } => self.set_path_mss(now, mss, env),
+            IcmpKind::Hard(e) if matches!(self.state, State::SynSent | State::SynReceived) => {
+                env.mib.inc(Mib::TcpAttemptFails);
+                self.finish(CloseReason::Unreachable(e), env);
+            }
+            // RFC 1122, 4.2.3.9: "MUST NOT abort the connection" for soft errors; RFC 5461 lets hard ones be soft later.
+            IcmpKind::Hard(e) | IcmpKind::Soft(e) => {
+                self.soft_error = Some(e);
+                self.events.push_back(Event::ErrorQueue(e));
+            }
+        }
+    }
+
+    /// RFC 1191, 6.3 and RFC 8201: smaller segments from now on; what did not fit is resent at once.
+    fn set_path_mss(&mut self, now: Instant, mss: u32, env: &mut Env<'_>) {
+        let mss = mss.max(48);
+        if mss >= self.flow.mss.get() {
+            return;
+        }
+        self.flow.mss = Mss::new_clamped(mss);
+        let old = self.mss;
+        self.update_mss(env.cfg);
+        if self.mss == old {
+            return;
+        }
+        self.control = self.cc.on_event(cc::CcEvent::MssChanged { mss: self.mss }, env.rng);
+        self.take_control(env.cfg);
+        if !self.board.is_empty() {
+            // Too big is no sign of congestion: the window stays, the segments are resent smaller.
+            self.board.mark_all_lost(false);
+            self.arm_rto(now, env.cfg);
+        }
+    }
+
+    // ---- what the owner of the FIFOs reads ----
+
+    /// State.
+    pub fn state(&self) -> State {
+        self.state
+    }
+    /// In-order bytes received.
+    pub fn rx_head(&self) -> u64 {
+        match self.peer_fin {
+            Some(f) if self.rcv_nxt > f => f,
+            _ => self.rcv_nxt,
+        }
+    }
+    /// Bytes acknowledged by the peer: the send FIFO may forget them.
+    pub fn tx_released(&self) -> u64 {
+        self.una.saturating_sub(1).min(self.written)
+    }
+    /// Offset up to which the application may write.
+    pub fn tx_limit(&self) -> u64 {
+        if self.fin_wanted { self.written } else { self.tx_released() + self.sndbuf }
+    }
+    /// Send buffer in force, bytes.
+    pub fn sndbuf(&self) -> u64 {
+        self.sndbuf
+    }
+    /// Receive buffer in force, bytes.
+    pub fn rcvbuf(&self) -> u64 {
+        self.rcv.rcvbuf
+    }
+    /// Receive offset up to which bytes may arrive: the window's right edge.
+    pub fn wants_rx_memory_up_to(&self) -> u64 {
+        self.rcv.edge.max(self.rcv_nxt)
+    }
+    /// Bytes held out of order.
+    pub fn rx_out_of_order(&self) -> u64 {
+        self.reasm.bytes()
+    }
+    /// Written and not yet sent, bytes.
+    pub fn not_sent(&self) -> u64 {
+        (self.written + 1).saturating_sub(self.nxt.max(1))
+    }
+    /// More may be written according to `TCP_NOTSENT_LOWAT`: poll says writable only then.
+    pub fn below_notsent_lowat(&self, cfg: &Config) -> bool {
+        self.not_sent() < cfg.notsent_lowat
+    }
+    /// The next sequence number to be sent.
+    pub fn snd_nxt(&self) -> SeqNum {
+        self.wire_seq(self.nxt)
+    }
+    /// The next one expected.
+    pub fn rcv_nxt(&self) -> SeqNum {
+        self.wire_ack(self.rcv_nxt)
+    }
+    /// Window offered last, bytes, and the shift of its field.
+    pub fn rcv_wnd(&self) -> (u32, u8) {
+        (self.rcv.edge.saturating_sub(self.rcv_nxt).min(u64::from(u32::MAX)) as u32, self.rcv.scale)
+    }
+    /// Last `tsval` taken from the peer and when; `None` without timestamps.
+    pub fn ts_recent(&self) -> Option<(u32, Instant)> {
+        self.opts.ts.then_some((self.opts.ts_recent, self.opts.ts_recent_at))
+    }
+    /// The path as the connection sees it now.
+    pub fn flow(&self) -> &FlowParams {
+        &self.flow
+    }
+    /// Name of the congestion control.
+    pub fn congestion(&self) -> &'static str {
+        self.cc.name()
+    }
+    /// State of the congestion control for diagnostics.
+    pub fn cc_info(&self) -> cc::CcInfo {
+        self.cc.info()
+    }
+    /// A soft ICMP error seen during the life of the connection.
+    pub fn soft_error(&self) -> Option<stackd_base::Errno> {
+        self.soft_error
+    }
+
+    /// Replaces the congestion control of a live connection (`TCP_CONGESTION`). False for an unknown name.
+    pub fn set_congestion(&mut self, now: Instant, name: &str, cfg: &Config) -> bool {
+        let cc_cfg = CcConfig {
+            now,
+            mss: self.mss,
+            initial_cwnd: self.cwnd.max(2),
+            srtt: self.rtt.srtt(),
+            clock_tick: cfg.clock_clamp.then_some(cfg.clock_tick),
+        };
+        let Some(cc) = cc::by_name(name, &cc_cfg) else { return false };
+        self.cc = cc;
+        self.control = self.cc.control();
+        self.take_control(cfg);
+        true
+    }
+
+    /// The port's qdisc changed: whether it honours departure times.
+    pub fn set_port_paces(&mut self, paces: bool) {
+        self.flow.port_paces = paces;
+    }
+
+    /// The next thing the application must learn.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    // ---- shared helpers ----
+
+    pub(crate) fn notify(&mut self, e: Event) {
+        if !self.events.contains(&e) {
+            self.events.push_back(e);
+        }
+    }
+
+    pub(crate) fn wire_seq(&self, pos: u64) -> SeqNum {
+        self.iss + pos as u32
+    }
+    pub(crate) fn wire_ack(&self, off: u64) -> SeqNum {
+        self.irs + 1 + off as u32
+    }
+    /// Position of `seq`, nearest to `una`.
+    pub(crate) fn send_position(&self, seq: SeqNum) -> i64 {
+        self.una as i64 + i64::from(seq.distance_from(self.wire_seq(self.una)))
+    }
+    /// Receive offset of `seq`, nearest to `rcv_nxt`.
+    pub(crate) fn recv_offset(&self, seq: SeqNum) -> i64 {
+        self.rcv_nxt as i64 + i64::from(seq.distance_from(self.wire_ack(self.rcv_nxt)))
+    }
+    pub(crate) fn ts_now(&self, now: Instant) -> u32 {
+        (now.as_millis() as u32).wrapping_add(self.flow.ts_offset)
+    }
+
+    /// Takes the algorithm's answer where it rules.
+    pub(crate) fn take_control(&mut self, cfg: &Config) {
+        let prr_rules = matches!(self.ca_state, CaState::Recovery | CaState::Cwr) && !self.cc.owns_recovery_cwnd();
+        if !prr_rules {
+            self.cwnd = self.control.cwnd.clamp(1, cfg.cwnd_clamp.max(1));
+        }
+        self.ssthresh = self.control.ssthresh;
+    }
+
+    /// Rate to pace at, the algorithm's or Linux's `tcp_update_pacing_rate`; `None` before an RTT is known.
+    pub(crate) fn pacing_rate(&self, cfg: &Config) -> Option<Bandwidth> {
+        let own = self.control.pacing_rate.or_else(|| {
+            let srtt = self.rtt.srtt()?;
+            let ratio = if self.cwnd < self.ssthresh / 2 { cfg.pacing_ss_ratio } else { cfg.pacing_ca_ratio };
+            let bytes = u64::from(self.mss) * u64::from(self.cwnd.max(self.board.packets_out()));
+            let per_sec = u128::from(bytes) * u128::from(ratio) * 10_000_000 / u128::from(srtt.as_nanos().max(1));
+            Some(Bandwidth::from_bytes_per_sec(per_sec.min(u128::from(u64::MAX)) as u64))
+        });
+        match own {
+            Some(r) => Some(r.min(cfg.max_pacing_rate)),
+            None if cfg.max_pacing_rate < Bandwidth::MAX => Some(cfg.max_pacing_rate),
+            None => None,
+        }
+    }
+
+    /// Ends the connection without TIME_WAIT.
+    pub(crate) fn finish(&mut self, reason: CloseReason, env: &mut Env<'_>) {
+        if self.state == State::Closed {
+            return;
+        }
+        if matches!(self.state, State::Established | State::CloseWait) {
+            env.mib.dec(Mib::TcpCurrEstab);
+            if reason != CloseReason::Finished {
+                env.mib.inc(Mib::TcpEstabResets);
+            }
+        }
+        self.state = State::Closed;
+        self.clear_timers();
+        self.due = Due::default();
+        self.notify(Event::Closed(reason));
+    }
+
+    pub(crate) fn clear_timers(&mut self) {
+        self.timer = None;
+        self.keepalive_at = None;
+        self.linger_at = None;
+        self.ack.deadline = None;
+        self.ack.now = false;
+        self.ack.pending = false;
+    }
+
+    /// RFC 9293, 3.6: both FINs are exchanged and the peer may ask for our last ACK again.
+    pub(crate) fn enter_time_wait(&mut self, now: Instant) {
+        self.state = State::TimeWait;
+        self.timer = None;
+        self.keepalive_at = None;
+        self.linger_at = Some(now + Duration::from_secs(60));
+        self.notify(Event::Closed(CloseReason::Finished));
+    }
+
+    pub(crate) fn update_chrono(&mut self, now: Instant) {
+        let kind = if self.not_sent() == 0 && self.board.is_empty() {
+            Chrono::Idle
+        } else if self.not_sent() > 0 && self.nxt >= self.una + self.snd_wnd {
+            Chrono::Rwnd
+        } else if self.not_sent() == 0 && self.written >= self.tx_limit() {
+            Chrono::Sndbuf
+        } else {
+            Chrono::Busy
+        };
+        self.stats.switch_chrono(now, kind);
+    }
+}

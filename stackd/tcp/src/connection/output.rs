@@ -1,0 +1,492 @@
+//! What leaves: the order of precedence, segmentation, Nagle, pacing, the small-queue limit.
+
+use super::Connection;
+use crate::cc::{CaState, CcEvent};
+use crate::config::{Config, EcnMode};
+use crate::seam::{Env, SegmentOut, State};
+use stackd_base::{Bandwidth, Duration, Instant, Mib};
+use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
+
+impl Connection {
+    /// The next segment to put on the wire, until `None`.
+    pub fn poll_transmit(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+        let out = self.next_segment(now, env)?;
+        env.mib.inc(Mib::TcpOutSegs);
+        self.stats.segs_out += 1;
+        Some(out)
+    }
+
+    fn next_segment(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+        if core::mem::take(&mut self.due.rst) {
+            env.mib.inc(Mib::TcpOutRsts);
+            return Some(self.reset(env.cfg, now));
+        }
+        if let Some(seq) = self.due.rst_seq.take() {
+            env.mib.inc(Mib::TcpOutRsts);
+            let repr = TcpRepr { ack: None, seq, ..self.header(0, TcpFlags::RST, now, env.cfg, env, 0) };
+            return Some(plain(TcpRepr { ack: None, ..repr }));
+        }
+        match self.state {
+            State::Closed => return None,
+            State::SynSent | State::SynReceived => return self.syn(now, env),
+            State::Established
+            | State::CloseWait
+            | State::FinWait1
+            | State::FinWait2
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => {}
+        }
+        // An out-of-order report does not fit into full-sized data: it goes alone and first.
+        if self.due.challenge || (self.ack.now && (!self.reasm.is_empty() || self.dsack.is_some())) {
+            return Some(self.pure_ack(now, env));
+        }
+        if core::mem::take(&mut self.due.probe) {
+            // RFC 1122, 4.2.3.6: SEG.SEQ = SND.NXT-1 draws an ACK.
+            let pos = self.una.saturating_sub(1);
+            let repr = self.header(pos, TcpFlags::NONE, now, env.cfg, env, 40);
+            self.ack.on_sent(false, now);
+            return Some(plain(repr));
+        }
+        if let Some(out) = self.retransmission(now, env) {
+            return Some(out);
+        }
+        if let Some(out) = self.new_data(now, env) {
+            return Some(out);
+        }
+        if self.ack.now {
+            return Some(self.pure_ack(now, env));
+        }
+        None
+    }
+
+    /// Common part of every segment after the SYNs; takes the window.
+    fn header(
+        &mut self,
+        pos: u64,
+        mut flags: TcpFlags,
+        now: Instant,
+        cfg: &Config,
+        env: &Env<'_>,
+        option_room: u32,
+    ) -> TcpRepr {
+        // RFC 3168, 6.1.3: ECE on every ACK until CWR arrives.
+        if self.opts.ecn && self.demand_cwr {
+            flags |= TcpFlags::ECE;
+        }
+        let was_zero = self.rcv.zero;
+        let wnd = self.rcv.offer(cfg, self.rcv_nxt, u32::from(self.advmss), env.mem);
+        if self.rcv.zero && !was_zero {
+            self.stats.to_zero_window += 1;
+        }
+        self.acked_to = self.rcv_nxt;
+        TcpRepr {
+            src_port: self.flow.src_port,
+            dst_port: self.flow.dst_port,
+            seq: self.wire_seq(pos),
+            ack: Some(self.wire_ack(self.rcv_nxt)),
+            flags,
+            window: (wnd >> self.rcv.scale).min(65_535) as u16,
+            urgent: 0,
+            options: self.segment_options(now, option_room),
+        }
+    }
+
+    fn pure_ack(&mut self, now: Instant, env: &mut Env<'_>) -> SegmentOut {
+        self.due.challenge = false;
+        let repr = self.header(self.nxt, TcpFlags::NONE, now, env.cfg, env, 40);
+        self.ack.on_sent(false, now);
+        plain(repr)
+    }
+
+    fn reset(&mut self, cfg: &Config, now: Instant) -> SegmentOut {
+        // RFC 9293, 3.10.5: <SEQ=SND.NXT><CTL=RST>; with ACK as Linux sends it.
+        let mut options = stackd_wire::TcpOptions::NONE;
+        if self.opts.ts && cfg.timestamps {
+            options.timestamps = Some(stackd_wire::Timestamps { tsval: self.ts_now(now), tsecr: self.opts.ts_recent });
+        }
+        plain(TcpRepr {
+            src_port: self.flow.src_port,
+            dst_port: self.flow.dst_port,
+            seq: self.wire_seq(self.nxt),
+            ack: Some(self.wire_ack(self.rcv_nxt)),
+            flags: TcpFlags::RST,
+            window: 0,
+            urgent: 0,
+            options,
+        })
+    }
+
+    /// SYN or SYN-ACK, first or again.
+    fn syn(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+        if !core::mem::take(&mut self.due.syn) {
+            if self.ack.now && self.state == State::SynReceived {
+                return Some(self.pure_ack(now, env));
+            }
+            return None;
+        }
+        let answer = self.state == State::SynReceived;
+        let options = self.syn_options(env.cfg, now, answer);
+        let mut flags = TcpFlags::SYN;
+        // RFC 3168, 6.1.1: ECN-setup SYN: ECE and CWR; ECN-setup SYN-ACK: ECE only. 6.1.1.1: a SYN resent goes without.
+        if self.opts.ecn && answer {
+            flags |= TcpFlags::ECE;
+        } else if !answer && env.cfg.ecn == EcnMode::On && self.retransmits == 0 {
+            flags |= TcpFlags::ECE | TcpFlags::CWR;
+        }
+        // RFC 7323, 2.2: "The window field in a segment where the SYN bit is set ... MUST NOT be scaled".
+        let window = self.rcv.candidate(env.cfg, 0, u32::from(self.advmss)).min(65_535);
+        self.rcv.edge = self.rcv.edge.max(window);
+        let is_retransmit = self.nxt > 0;
+        if is_retransmit {
+            env.mib.inc(Mib::TcpRetransSegs);
+            env.mib.inc(Mib::TcpExtTCPSynRetrans);
+            self.stats.total_retrans += 1;
+            let rate = self.rate.on_send(now, self.board.packets_out());
+            self.board.resend(0, 1, self.mss, now, rate);
+        } else {
+            let rate = self.rate.on_send(now, 0);
+            self.board.push(0, 1, self.mss, now, rate);
+            self.nxt = 1;
+            self.retrans_since = Some(now);
+        }
+        if self.timer.is_none() {
+            self.arm_rto(now, env.cfg);
+        }
+        self.ack.on_sent(false, now);
+        let mut out = plain(TcpRepr {
+            src_port: self.flow.src_port,
+            dst_port: self.flow.dst_port,
+            seq: self.iss,
+            ack: answer.then(|| self.wire_ack(0)),
+            flags,
+            window: window as u16,
+            urgent: 0,
+            options,
+        });
+        out.is_retransmit = is_retransmit;
+        Some(out)
+    }
+
+    // ---- pacing and queue limits ----
+
+    fn paces(&self, cfg: &Config) -> bool {
+        self.flow.port_paces || self.cc.needs_pacing() || cfg.max_pacing_rate < Bandwidth::MAX
+    }
+
+    /// When the pacer lets the next data segment go, if that is later than `now` and it is we who hold it back.
+    pub(crate) fn pacing_hold(&self, now: Instant, cfg: &Config) -> Option<Instant> {
+        (!self.flow.port_paces && self.paces(cfg) && self.next_departure > now).then_some(self.next_departure)
+    }
+
+    /// Linux's small-queue rule: no more below us than a millisecond at the pacing rate (two segments at least).
+    fn queue_is_full(&self, cfg: &Config) -> bool {
+        let rate = self.pacing_rate(cfg);
+        let floor = 2 * u64::from(self.tso_bytes(cfg));
+        let limit = match rate {
+            Some(r) => floor.max(r.as_bytes_per_sec() >> 10),
+            None => floor,
+        };
+        let limit = if self.paces(cfg) { limit } else { limit.min(cfg.limit_output_bytes.max(floor)) };
+        self.queued_below > limit
+    }
+
+    /// Size of a GSO segment: what a millisecond holds at the pacing rate, more on short paths (`tcp_tso_autosize`).
+    fn tso_bytes(&self, cfg: &Config) -> u32 {
+        let mss = self.mss;
+        let gso_max = self.flow.gso_max.clamp(mss, 65_535);
+        let most = gso_max / mss * mss;
+        let bytes = if let Some(q) = self.control.send_quantum {
+            u64::from(q)
+        } else {
+            let by_rate = self.pacing_rate(cfg).map_or(u64::from(gso_max), |r| r.as_bytes_per_sec() >> 10);
+            let shift = self.rtt.min().map_or(63, |m| m.as_micros() >> cfg.tso_rtt_log).min(31);
+            by_rate + (u64::from(gso_max) >> shift)
+        };
+        let segs = (bytes / u64::from(mss)).max(u64::from(cfg.min_tso_segs)).clamp(1, u64::from((most / mss).max(1)));
+        (segs as u32 * mss).min(most)
+    }
+
+    /// Departure time of a data segment of `bytes`; moves the pacer on. EDT: the qdisc keeps it until then.
+    fn depart(&mut self, now: Instant, bytes: u64, cfg: &Config) -> Instant {
+        if !self.paces(cfg) {
+            return now;
+        }
+        let at = self.next_departure.max(now);
+        let Some(rate) = self.pacing_rate(cfg) else { return at };
+        // The initial window of a fresh flow leaves unpaced, as in Linux: the rate is a guess until then.
+        if self.stats.data_segs_out < 10 && cfg.max_pacing_rate == Bandwidth::MAX && !self.cc.needs_pacing() {
+            return at;
+        }
+        let Some(mut gap) = rate.transmission_time(bytes) else { return at };
+        // Time lost waiting is credited, half a segment at most.
+        let credit = at - self.next_departure;
+        gap = gap - credit.min(gap / 2);
+        self.next_departure = at + gap;
+        at
+    }
+
+    // ---- data ----
+
+    /// Counts a data segment and completes it.
+    fn data_segment(
+        &mut self,
+        now: Instant,
+        env: &mut Env<'_>,
+        start: u64,
+        end: u64,
+        at: Instant,
+        is_retransmit: bool,
+    ) -> SegmentOut {
+        let fin_pos = self.written + 1;
+        let has_fin = self.fin_wanted && end > fin_pos;
+        let data_end = end.min(fin_pos);
+        let len = (data_end - start) as u32;
+        let mut flags = if has_fin { TcpFlags::FIN } else { TcpFlags::NONE };
+        // PSH where the application paused: all it wrote is sent.
+        if len > 0 && data_end == fin_pos {
+            flags |= TcpFlags::PSH;
+        }
+        if !is_retransmit && len > 0 && core::mem::take(&mut self.send_cwr) {
+            flags |= TcpFlags::CWR;
+        }
+        let room = self.mss.saturating_sub(len);
+        let repr = self.header(start, flags, now, env.cfg, env, room);
+        self.ack.on_sent(len > 0, now);
+        let packets = len.div_ceil(self.mss).max(1);
+        self.queued_below += u64::from(len);
+        if len > 0 {
+            self.stats.data_segs_out += packets;
+            self.stats.bytes_sent += u64::from(len);
+            self.stats.last_data_sent = now;
+        }
+        SegmentOut {
+            repr,
+            payload: (len > 0).then_some(start - 1..data_end - 1),
+            gso_size: if len > self.mss { self.mss as u16 } else { 0 },
+            departure: (self.flow.port_paces && at > now).then_some(at),
+            // RFC 3168, 6.1.5: "ECN-capable TCP implementations MUST NOT set either ECT codepoint in the IP header for
+            // retransmitted data packets".
+            ecn: if self.opts.ecn && !is_retransmit && len > 0 { EcnCodepoint::Ect0 } else { EcnCodepoint::NotEct },
+            is_retransmit,
+        }
+    }
+
+    fn retransmission(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+        if self.due.tlp {
+            return self.probe_tail(now, env);
+        }
+        if self.frto_new_data {
+            return None;
+        }
+        let (start, seg) = self.board.next_to_resend()?;
+        let head = start == self.una;
+        let seg_len = seg.end - start;
+        let quota = self.cwnd.saturating_sub(self.board.in_flight());
+        if quota == 0 || self.pacing_hold(now, env.cfg).is_some() || (!head && self.queue_is_full(env.cfg)) {
+            return None;
+        }
+        let most = u64::from(self.tso_bytes(env.cfg)).min(u64::from(quota) * u64::from(self.mss));
+        let len = seg_len.min(most);
+        // The peer's window may have shrunk: never beyond it, except the head (it probes the window).
+        if !head && start + len > self.una + self.snd_wnd {
+            return None;
+        }
+        self.resend(now, env, start, len)
+    }
+
+    fn resend(&mut self, now: Instant, env: &mut Env<'_>, start: u64, len: u64) -> Option<SegmentOut> {
+        let at = self.depart(now, len + 40, env.cfg);
+        let rate = self.rate.on_send(at, self.board.packets_out());
+        let (end, packets) = self.board.resend(start, len, self.mss, at, rate)?;
+        env.mib.add(Mib::TcpRetransSegs, u64::from(packets));
+        env.mib.add(
+            match self.ca_state {
+                CaState::Loss => Mib::TcpExtTCPSlowStartRetrans,
+                CaState::Open | CaState::Disorder | CaState::Cwr | CaState::Recovery => Mib::TcpExtTCPFastRetrans,
+            },
+            u64::from(packets),
+        );
+        self.stats.total_retrans += packets;
+        self.stats.bytes_retrans += end - start;
+        self.undo.on_retransmit(packets);
+        self.prr.out += packets;
+        self.retrans_since.get_or_insert(at);
+        if self.timer.is_none() {
+            self.arm_rto(now, env.cfg);
+        }
+        Some(self.data_segment(now, env, start, end, at, true))
+    }
+
+    /// RFC 8985, 7.3: new data if there is any and the window lets it, else the last segment again.
+    fn probe_tail(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+        self.due.tlp = false;
+        let limit = self.una + self.snd_wnd;
+        let avail = (self.written + 1).min(limit).saturating_sub(self.nxt);
+        self.tlp.end = None;
+        if avail > 0 && !self.fin_sent {
+            let len = avail.min(u64::from(self.mss));
+            let out = self.send_new(now, env, len);
+            self.tlp.is_retrans = false;
+            self.tlp.end = Some(self.nxt);
+            return Some(out);
+        }
+        let at = self.board.tail_probe()?;
+        self.board.isolate(at);
+        let len = self.nxt - at;
+        let already_lost = self.board.next_to_resend().is_some_and(|(s, _)| s == at);
+        if already_lost && self.ca_state == CaState::Loss {
+            return None;
+        }
+        let out = self.resend(now, env, at, len)?;
+        self.tlp.is_retrans = true;
+        self.tlp.end = Some(self.nxt);
+        Some(out)
+    }
+
+    fn new_data(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+        if self.fin_sent || matches!(self.state, State::TimeWait | State::FinWait2) {
+            return None;
+        }
+        let end = self.written + 1;
+        let pending = end - self.nxt.min(end);
+        if pending == 0 && !self.fin_wanted {
+            self.note_app_limited();
+            return None;
+        }
+        if self.pacing_hold(now, env.cfg).is_some() {
+            return None;
+        }
+        let in_flight = self.board.in_flight();
+        let quota = self.cwnd.saturating_sub(in_flight);
+        if quota == 0 {
+            self.is_cwnd_limited = true;
+            self.max_packets_out = self.max_packets_out.max(self.board.packets_out());
+            return None;
+        }
+        let window = (self.una + self.snd_wnd).saturating_sub(self.nxt);
+        if pending == 0 {
+            // FIN alone. It takes a position, and a closed window holds it back like data.
+            if window == 0 {
+                self.arm_persist(now, env.cfg);
+                return None;
+            }
+            return Some(self.send_new(now, env, 0));
+        }
+        if window == 0 {
+            self.update_chrono(now);
+            self.arm_persist(now, env.cfg);
+            return None;
+        }
+        if self.queue_is_full(env.cfg) && !self.board.is_empty() {
+            return None;
+        }
+        let mss = u64::from(self.mss);
+        let most = u64::from(self.tso_bytes(env.cfg)).min(u64::from(quota) * mss);
+        let mut len = pending.min(window).min(most);
+        if len > mss && len % mss != 0 && (len < pending || self.nagle_holds(len % mss, pending, env.cfg)) {
+            len -= len % mss;
+        }
+        if len < mss && !core::mem::take(&mut self.due.push) {
+            // RFC 9293, 3.8.6.2.1 (sender's SWS avoidance): a part of the window only when it is at least half the largest seen.
+            let by_window = len < pending && u64::from(self.snd_wnd as u32) < self.max_wnd.div_ceil(2) && in_flight > 0;
+            let hold = if len < pending {
+                by_window || (window < self.max_wnd / 2 && in_flight > 0)
+            } else {
+                self.nagle_holds(len, pending, env.cfg)
+            };
+            if hold {
+                self.arm_persist(now, env.cfg);
+                return None;
+            }
+        }
+        Some(self.send_new(now, env, len))
+    }
+
+    /// RFC 1122, 4.2.3.4 (Nagle) as refined by Minshall: a small segment waits while another small one is unacknowledged.
+    fn nagle_holds(&mut self, _len: u64, _pending: u64, cfg: &Config) -> bool {
+        if self.fin_wanted {
+            return false;
+        }
+        if cfg.cork {
+            return true;
+        }
+        if cfg.nodelay {
+            return false;
+        }
+        if cfg.autocorking && self.queued_below > 0 && !self.board.is_empty() {
+            return true;
+        }
+        self.small_end > self.una && self.small_end <= self.nxt && !self.board.is_empty()
+    }
+
+    fn send_new(&mut self, now: Instant, env: &mut Env<'_>, len: u64) -> SegmentOut {
+        let start = self.nxt;
+        let fin = self.fin_wanted && start + len == self.written + 1;
+        let end = start + len + u64::from(fin);
+        if self.board.in_flight() == 0 && len > 0 {
+            self.control = self.cc.on_event(CcEvent::TxStart { now, app_limited: self.rate.is_app_limited() }, env.rng);
+            self.take_control(env.cfg);
+        }
+        let at = self.depart(now, len + 40, env.cfg);
+        let rate = self.rate.on_send(at, self.board.packets_out());
+        self.board.push(start, end, self.mss, at, rate);
+        self.nxt = end;
+        if len > 0 && len % u64::from(self.mss) != 0 {
+            self.small_end = end;
+        }
+        let packets = len.div_ceil(u64::from(self.mss)).max(1);
+        env.mib.add(Mib::TcpExtTCPOrigDataSent, packets);
+        self.prr.out += packets as u32;
+        self.frto_new_data = false;
+        if fin {
+            self.fin_sent = true;
+            self.on_fin_sent(env);
+        }
+        self.max_packets_out = self.max_packets_out.max(self.board.packets_out());
+        let out = self.data_segment(now, env, start, end, at, false);
+        self.schedule_after_send(now, env.cfg);
+        self.update_chrono(now);
+        out
+    }
+
+    fn on_fin_sent(&mut self, env: &mut Env<'_>) {
+        match self.state {
+            State::Established => {
+                env.mib.dec(Mib::TcpCurrEstab);
+                self.state = State::FinWait1;
+            }
+            State::CloseWait => {
+                env.mib.dec(Mib::TcpCurrEstab);
+                self.state = State::LastAck;
+            }
+            State::SynSent
+            | State::SynReceived
+            | State::FinWait1
+            | State::FinWait2
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait
+            | State::Closed => {}
+        }
+    }
+
+    /// The application has nothing more, and nothing else limits us (draft-cheng-iccrg-delivery-rate-estimation, 3.4).
+    fn note_app_limited(&mut self) {
+        if self.nxt > 1
+            && self.queued_below < u64::from(self.mss)
+            && self.board.in_flight() < self.cwnd
+            && self.board.lost_out() <= self.board.retrans_out()
+        {
+            self.rate.mark_app_limited(self.board.in_flight());
+        }
+        self.is_cwnd_limited = self.is_cwnd_limited && self.una < self.cwnd_usage_end;
+    }
+}
+
+fn plain(repr: TcpRepr) -> SegmentOut {
+    SegmentOut { repr, payload: None, gso_size: 0, departure: None, ecn: EcnCodepoint::NotEct, is_retransmit: false }
+}
+
+/// Least time between two window probes.
+pub(crate) const PROBE_MIN: Duration = Duration::from_millis(200);

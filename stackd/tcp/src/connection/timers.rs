@@ -1,0 +1,321 @@
+//! Deadlines of the connection, merged into one.
+
+use super::Connection;
+use crate::cc::{CaState, CcEvent};
+use crate::config::Config;
+use crate::recovery::{RetransTimer, Undo, backed_off, probe_timeout, retry_span};
+use crate::rtt::INITIAL_RTO;
+use crate::seam::{CloseReason, Env, State, TimerInfo};
+use stackd_base::{Duration, Instant, Mib};
+
+impl Connection {
+    /// When [`handle_timeout`](Self::handle_timeout) (and then a poll) is due; `None` = only an event can change anything.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let pacing = (!self.flow.port_paces && self.wants_to_send()).then_some(self.next_departure);
+        [self.timer.map(|t| t.1), self.ack.deadline, self.keepalive_at, self.linger_at, pacing]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn wants_to_send(&self) -> bool {
+        self.stats.paced_hold
+    }
+
+    /// The timer `ss -o` shows.
+    pub fn timer_info(&self) -> Option<TimerInfo> {
+        if let Some((kind, at)) = self.timer {
+            let persist = kind == RetransTimer::Persist;
+            return Some(TimerInfo {
+                kind: if persist { 4 } else { 1 },
+                at,
+                retransmits: if persist { self.probes_out } else { self.retransmits },
+            });
+        }
+        self.keepalive_at.map(|at| TimerInfo { kind: 2, at, retransmits: self.probes_out })
+    }
+
+    pub(crate) fn rto(&self, cfg: &Config) -> Duration {
+        backed_off(self.rtt.rto(cfg.rto_max), self.backoff, cfg)
+    }
+
+    /// RFC 6298, 5.1 and 5.3: runs from now.
+    pub(crate) fn arm_rto(&mut self, now: Instant, cfg: &Config) {
+        // A paced segment has not left before its departure time.
+        let from = self.next_departure.max(now);
+        let from = if self.flow.port_paces { from.min(now + cfg.rto_min) } else { now };
+        self.timer = Some((RetransTimer::Rto, from + self.rto(cfg)));
+    }
+
+    /// After new data left: a tail loss probe if one may be scheduled, else the RTO if none runs.
+    pub(crate) fn schedule_after_send(&mut self, now: Instant, cfg: &Config) {
+        if self.schedule_probe(now, cfg) {
+            return;
+        }
+        if !matches!(self.timer, Some((RetransTimer::Rto | RetransTimer::Reorder, _))) {
+            self.arm_rto(now, cfg);
+        }
+    }
+
+    /// RFC 8985, 7.2: "a sender ... schedules a PTO after transmitting new data or receiving a cumulative ACK, not in recovery". An
+    /// RTO that would come earlier is the limit. Only one probe is outstanding at a time.
+    pub(crate) fn schedule_probe(&mut self, now: Instant, cfg: &Config) -> bool {
+        if cfg.early_retrans < 3
+            || !self.opts.sack
+            || self.board.is_empty()
+            || !matches!(self.ca_state, CaState::Open | CaState::Cwr)
+            || self.board.sacked_out() > 0
+            || self.tlp.end.is_some()
+            || !self.state.is_synchronized()
+        {
+            return false;
+        }
+        let from = self.next_departure.max(now).min(now + cfg.rto_min);
+        let pto = probe_timeout(self.rtt.srtt(), self.board.packets_out(), cfg);
+        let limit = self.head_rto(now, cfg);
+        self.timer = Some((RetransTimer::Tlp, (from + pto).min(limit)));
+        true
+    }
+
+    /// When the RTO of the oldest transmission expires.
+    fn head_rto(&self, now: Instant, cfg: &Config) -> Instant {
+        let sent = self.board.head().map_or(now, |(_, s)| s.sent_at);
+        (sent + self.rto(cfg)).max(now + Duration::from_micros(1))
+    }
+
+    /// RFC 6298, 5.2 and 5.3: after an ACK of new data.
+    pub(crate) fn rearm_after_ack(&mut self, now: Instant, cfg: &Config) {
+        if self.board.is_empty() {
+            self.timer = None;
+            return;
+        }
+        if self.schedule_probe(now, cfg) {
+            return;
+        }
+        let special = matches!(self.timer, Some((RetransTimer::Tlp | RetransTimer::Reorder, _)));
+        if special {
+            self.timer = Some((RetransTimer::Rto, self.head_rto(now, cfg)));
+        } else {
+            self.arm_rto(now, cfg);
+        }
+    }
+
+    /// RFC 9293, 3.8.6.1: "The transmitting host SHOULD send the first zero-window probe when a zero window has existed for the
+    /// retransmission timeout period". Also what lets a corked or held-back tail go in the end.
+    pub(crate) fn arm_persist(&mut self, now: Instant, cfg: &Config) {
+        if self.timer.is_some() || !self.board.is_empty() {
+            return;
+        }
+        let wait = self.rto(cfg).max(super::output::PROBE_MIN).min(cfg.rto_max);
+        self.timer = Some((RetransTimer::Persist, now + wait));
+        self.persist_since.get_or_insert(now);
+    }
+
+    /// Whatever deadline has passed is dealt with.
+    pub fn handle_timeout(&mut self, now: Instant, env: &mut Env<'_>) {
+        self.stats.paced_hold = false;
+        if self.ack.deadline.is_some_and(|d| d <= now) {
+            self.ack.on_timeout(self.rtt.rto(env.cfg.rto_max));
+            if self.ack.now {
+                env.mib.inc(Mib::TcpExtDelayedACKs);
+            }
+        }
+        if let Some((kind, at)) = self.timer
+            && at <= now
+        {
+            self.timer = None;
+            match kind {
+                RetransTimer::Rto => self.on_rto(now, env),
+                RetransTimer::Tlp => self.on_probe_timeout(now, env),
+                RetransTimer::Reorder => self.on_reorder_timeout(now, env),
+                RetransTimer::Persist => self.on_persist(now, env),
+            }
+        }
+        if self.keepalive_at.is_some_and(|d| d <= now) {
+            self.on_keepalive(now, env);
+        }
+        if self.linger_at.is_some_and(|d| d <= now) {
+            self.linger_at = None;
+            if self.state == State::TimeWait {
+                self.state = State::Closed;
+                self.clear_timers();
+            } else {
+                self.finish(CloseReason::Finished, env);
+            }
+        }
+        self.update_keepalive(now, env.cfg);
+    }
+
+    /// True when retransmissions have gone on for as long as this socket allows.
+    fn gives_up(&self, now: Instant, cfg: &Config) -> bool {
+        if let Some(limit) = cfg.user_timeout
+            && self.state.is_synchronized()
+        {
+            return self.retrans_since.is_some_and(|s| now - s >= limit);
+        }
+        match self.state {
+            State::SynSent => self.retransmits > cfg.syn_retries,
+            State::SynReceived => self.retransmits > cfg.synack_retries,
+            _ => {
+                let retries = if self.app_closed {
+                    if cfg.orphan_retries == 0 { 8 } else { cfg.orphan_retries }
+                } else {
+                    cfg.retries2
+                };
+                // RFC 1122, 4.2.3.5 (R2), measured in time as Linux does.
+                let base = self.rtt.rto(cfg.rto_max).min(cfg.rto_min.max(Duration::from_millis(1)));
+                self.retrans_since.is_some_and(|s| now - s >= retry_span(retries, base, cfg))
+            }
+        }
+    }
+
+    fn on_rto(&mut self, now: Instant, env: &mut Env<'_>) {
+        if self.board.is_empty() {
+            return;
+        }
+        env.mib.inc(Mib::TcpExtTCPTimeouts);
+        self.retransmits = self.retransmits.saturating_add(1);
+        if self.gives_up(now, env.cfg) {
+            env.mib.inc(if self.state.is_synchronized() { Mib::TcpExtTCPAbortOnTimeout } else { Mib::TcpAttemptFails });
+            let tell = self.state == State::SynReceived;
+            self.finish(CloseReason::TimedOut, env);
+            self.due.rst = tell && self.app_closed;
+            return;
+        }
+        self.backoff = self.backoff.saturating_add(1);
+        self.stats.rehash += 1;
+        if !self.state.is_synchronized() {
+            self.due.syn = true;
+            self.timer = Some((RetransTimer::Rto, now + backed_off(INITIAL_RTO, self.backoff, env.cfg)));
+            return;
+        }
+        self.enter_loss(now, env);
+        self.timer = Some((RetransTimer::Rto, now + self.rto(env.cfg)));
+    }
+
+    /// RFC 5681, 3.1 and RFC 6298, 5.4: everything not sacked is lost, the window starts over.
+    fn enter_loss(&mut self, now: Instant, env: &mut Env<'_>) {
+        let new_episode = self.ca_state != CaState::Loss;
+        // RFC 2018, 8: a head that was sacked and yet not acknowledged was reneged.
+        let reneged = self.board.head().is_some_and(|(_, s)| s.sacked);
+        if reneged {
+            env.mib.inc(Mib::TcpExtTCPSACKReneging);
+        }
+        let fresh = matches!(self.ca_state, CaState::Open | CaState::Disorder | CaState::Cwr)
+            || self.una >= self.high_seq && new_episode;
+        if fresh {
+            self.undo = Undo::start(self.una, self.board.retrans_out());
+        }
+        self.board.mark_all_lost(reneged || !self.opts.sack);
+        self.dupacks = 0;
+        self.ca_state = CaState::Loss;
+        if self.retransmits <= 1 || fresh {
+            self.control = self.cc.on_event(CcEvent::Rto { now, in_flight: self.board.in_flight() }, env.rng);
+        }
+        self.take_control(env.cfg);
+        self.cwnd = self.cwnd.max(self.board.in_flight() + 1);
+        self.high_seq = self.nxt;
+        self.tlp.end = None;
+        self.frto = env.cfg.frto > 0 && fresh && !reneged;
+        self.frto_new_data = false;
+        self.send_cwr |= self.opts.ecn;
+        // RFC 6298, 5.4 resends the earliest segment now: pacing of what went before does not matter any more.
+        self.next_departure = now;
+    }
+
+    fn on_probe_timeout(&mut self, now: Instant, env: &mut Env<'_>) {
+        if self.board.is_empty() {
+            return;
+        }
+        env.mib.inc(Mib::TcpExtTCPLossProbes);
+        self.due.tlp = true;
+        self.next_departure = self.next_departure.min(now);
+        self.arm_rto(now, env.cfg);
+    }
+
+    fn on_reorder_timeout(&mut self, now: Instant, env: &mut Env<'_>) {
+        let before = self.board.in_flight();
+        self.detect_loss(now, env);
+        if self.board.in_flight() != before && self.ca_state != CaState::Recovery && self.ca_state != CaState::Loss {
+            self.enter_recovery(now, env);
+            if !self.cc.owns_recovery_cwnd() {
+                self.cwnd = self.prr.cwnd(self.ssthresh, self.board.in_flight(), 1, false).max(1);
+            }
+        }
+        if self.timer.is_none() {
+            self.rearm_after_ack(now, env.cfg);
+        }
+    }
+
+    fn on_persist(&mut self, now: Instant, env: &mut Env<'_>) {
+        if !self.board.is_empty() || (self.not_sent() == 0 && !(self.fin_wanted && !self.fin_sent)) {
+            self.persist_since = None;
+            return;
+        }
+        let window = (self.una + self.snd_wnd).saturating_sub(self.nxt);
+        if window > 0 {
+            // Held back by cork, Nagle or SWS avoidance: long enough.
+            self.due.push = true;
+            self.persist_since = None;
+            return;
+        }
+        let dead = match env.cfg.user_timeout {
+            Some(t) => self.persist_since.is_some_and(|s| now - s >= t),
+            None if self.app_closed => {
+                self.probes_out >= if env.cfg.orphan_retries == 0 { 8 } else { env.cfg.orphan_retries }
+            }
+            // RFC 1122, 4.2.2.17: "MUST allow the connection to stay open" while the probes are answered.
+            None => self.probes_out >= env.cfg.retries2,
+        };
+        if dead {
+            env.mib.inc(Mib::TcpExtTCPAbortOnTimeout);
+            self.finish(CloseReason::TimedOut, env);
+            return;
+        }
+        env.mib.inc(Mib::TcpExtTCPWinProbe);
+        self.probes_out = self.probes_out.saturating_add(1);
+        self.backoff = self.backoff.saturating_add(1).min(env.cfg.retries2);
+        self.due.probe = true;
+        self.arm_persist(now, env.cfg);
+    }
+
+    // ---- keepalive ----
+
+    /// Starts, keeps or stops the keepalive timer as the options say.
+    pub(crate) fn update_keepalive(&mut self, _now: Instant, cfg: &Config) {
+        let wanted = cfg.keepalive && self.state.is_synchronized() && self.state != State::TimeWait;
+        if !wanted {
+            self.keepalive_at = None;
+        } else if self.keepalive_at.is_none() {
+            self.keepalive_at = Some(self.stats.last_recv + cfg.keepalive_time);
+        }
+    }
+
+    fn on_keepalive(&mut self, now: Instant, env: &mut Env<'_>) {
+        let idle = now - self.stats.last_recv;
+        // Retransmissions already tell whether the peer lives.
+        if !self.board.is_empty() || self.not_sent() > 0 || idle < env.cfg.keepalive_time {
+            self.keepalive_at =
+                Some((self.stats.last_recv + env.cfg.keepalive_time).max(now + env.cfg.keepalive_intvl));
+            if idle < env.cfg.keepalive_time {
+                self.keepalive_at = Some(self.stats.last_recv + env.cfg.keepalive_time);
+            }
+            return;
+        }
+        // RFC 1122, 4.2.3.6: "it MUST NOT interpret failure to respond to any specific probe as a dead connection".
+        let dead = match env.cfg.user_timeout {
+            Some(t) => idle >= t && self.probes_out > 0,
+            None => self.probes_out >= env.cfg.keepalive_probes,
+        };
+        if dead {
+            env.mib.inc(Mib::TcpExtTCPAbortOnTimeout);
+            self.finish(CloseReason::TimedOut, env);
+            self.due.rst = true;
+            return;
+        }
+        env.mib.inc(Mib::TcpExtTCPKeepAlive);
+        self.probes_out = self.probes_out.saturating_add(1);
+        self.due.probe = true;
+        self.keepalive_at = Some(now + env.cfg.keepalive_intvl);
+    }
+}

@@ -1,0 +1,84 @@
+//! Which parts of the receive stream arrived out of order. The bytes already lie in their final place.
+
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+
+/// Out-of-order ranges beyond `rcv_nxt`, disjoint and not touching.
+#[derive(Debug, Default)]
+pub(crate) struct Reassembly {
+    ranges: BTreeMap<u64, u64>,
+    /// A position in each range that should be reported, most recent first.
+    recent: SmallVec<[u64; 4]>,
+    bytes: u64,
+}
+
+impl Reassembly {
+    /// Nothing is out of order.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+    /// Bytes held out of order.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// `start..end` arrived. Returns the range that was held already when all or part of it is a duplicate (RFC 2883).
+    pub fn insert(&mut self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let mut duplicate: Option<(u64, u64)> = None;
+        let (mut lo, mut hi) = (start, end);
+        if let Some((&s, &e)) = self.ranges.range(..=start).next_back()
+            && e >= start
+        {
+            if e > start {
+                duplicate = Some((start, e.min(end)));
+            }
+            lo = s;
+            hi = hi.max(e);
+            self.ranges.remove(&s);
+            self.bytes -= e - s;
+        }
+        while let Some((&s, &e)) = self.ranges.range(start..=end).next() {
+            if s < end && duplicate.is_none() {
+                duplicate = Some((s, e.min(end)));
+            }
+            hi = hi.max(e);
+            self.ranges.remove(&s);
+            self.bytes -= e - s;
+        }
+        self.ranges.insert(lo, hi);
+        self.bytes += hi - lo;
+        // RFC 2018, 4: "The first SACK block ... MUST specify the contiguous block of data containing the segment which
+        // triggered this ACK".
+        self.recent.retain(|p| *p < lo || *p >= hi);
+        self.recent.truncate(3);
+        self.recent.insert(0, start);
+        duplicate
+    }
+
+    /// The in-order stream reaches `nxt` now; returns where it ends after joining what was waiting.
+    pub fn advance(&mut self, mut nxt: u64) -> u64 {
+        while let Some(first) = self.ranges.first_entry() {
+            if *first.key() > nxt {
+                break;
+            }
+            let (s, e) = first.remove_entry();
+            self.bytes -= e - s;
+            nxt = nxt.max(e);
+        }
+        self.recent.retain(|p| *p >= nxt);
+        nxt
+    }
+
+    /// Up to `max` blocks to report, most recent first.
+    pub fn sack_blocks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.recent.iter().take(max).filter_map(|&p| {
+            let (&s, &e) = self.ranges.range(..=p).next_back()?;
+            (p < e).then_some((s, e))
+        })
+    }
+    /// The whole held range around `at`.
+    pub fn around(&self, at: u64) -> Option<(u64, u64)> {
+        let (&s, &e) = self.ranges.range(..=at).next_back()?;
+        (at < e).then_some((s, e))
+    }
+}

@@ -1,0 +1,496 @@
+//! What was sent and is not yet cumulatively acknowledged, and what is known of it (RFC 2018, RFC 6675's scoreboard).
+//!
+//! Keyed by sequence position in a B-tree: an ACK, a SACK block, a split or a loss mark costs O(log n) however much is in flight.
+//! Neighbouring sacked ranges merge, so a block that merely grows touches two entries. A second queue holds
+//! transmissions in the order they left; RACK reads it from the front and never twice.
+
+use crate::rate::{RateEstimator, TxRateState};
+use stackd_base::Instant;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// One transmission, or a run of sacked ones. Positions are sequence space as `u64`, SYN = 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TxSegment {
+    /// One after the last position.
+    pub end: u64,
+    /// MSS packets in it.
+    pub packets: u32,
+    /// Bytes of each packet.
+    pub mss: u32,
+    /// When it left last.
+    pub sent_at: Instant,
+    /// Number of that transmission.
+    pub xmit: u64,
+    /// Delivery state at that moment.
+    pub rate: TxRateState,
+    /// The peer has it.
+    pub sacked: bool,
+    /// Deemed lost.
+    pub lost: bool,
+    /// A retransmission of it is in flight.
+    pub retrans: bool,
+    /// Was retransmitted at some time (Karn).
+    pub ever_retrans: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    xmit: u64,
+    start: u64,
+    end: u64,
+    sent_at: Instant,
+}
+
+/// What one ACK newly acknowledged.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct AckOutcome {
+    /// Packets cumulatively acknowledged, sacked before or not.
+    pub acked: u32,
+    /// Packets newly sacked.
+    pub sacked: u32,
+    /// When the oldest never-retransmitted packet that it cumulatively acknowledges left.
+    pub first_acked_at: Option<Instant>,
+    /// When the newest such packet left.
+    pub last_acked_at: Option<Instant>,
+    /// The same for newly sacked ones.
+    pub first_sacked_at: Option<Instant>,
+    /// Newest of all newly delivered: RACK's candidate.
+    pub newest: Option<Newest>,
+    /// Some packet acked had been retransmitted.
+    pub retrans_acked: bool,
+    /// A never-retransmitted packet below F-RTO's point was (s)acked.
+    pub orig_delivered_below: Option<u64>,
+    /// Lowest position newly delivered that was never retransmitted (reordering when below what was already sacked).
+    pub lowest_orig: Option<u64>,
+    /// Something marked lost was delivered.
+    pub lost_delivered: bool,
+}
+
+/// The most recently sent packet that an ACK delivered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newest {
+    pub sent_at: Instant,
+    pub end: u64,
+    pub ever_retrans: bool,
+}
+
+impl AckOutcome {
+    fn deliver(&mut self, start: u64, seg: &TxSegment, by_sack: bool, rate: &mut RateEstimator) {
+        rate.on_delivered(&seg.rate, seg.sent_at, seg.end, seg.packets, seg.ever_retrans);
+        if by_sack {
+            self.sacked += seg.packets;
+        }
+        if seg.ever_retrans {
+            self.retrans_acked = true;
+        } else {
+            self.lowest_orig = Some(self.lowest_orig.map_or(start, |l| l.min(start)));
+            self.orig_delivered_below = Some(self.orig_delivered_below.map_or(seg.end, |l| l.min(seg.end)));
+            if by_sack {
+                self.first_sacked_at.get_or_insert(seg.sent_at);
+            } else {
+                self.first_acked_at.get_or_insert(seg.sent_at);
+                self.last_acked_at = Some(seg.sent_at);
+            }
+        }
+        self.lost_delivered |= seg.lost && !seg.retrans;
+        if self.newest.is_none_or(|n| (seg.sent_at, seg.end) > (n.sent_at, n.end)) {
+            self.newest = Some(Newest { sent_at: seg.sent_at, end: seg.end, ever_retrans: seg.ever_retrans });
+        }
+    }
+}
+
+/// The retransmission queue.
+#[derive(Debug, Default)]
+pub(crate) struct Scoreboard {
+    segs: BTreeMap<u64, TxSegment>,
+    order: VecDeque<Sent>,
+    to_resend: BTreeSet<u64>,
+    next_xmit: u64,
+    packets_out: u32,
+    sacked_out: u32,
+    lost_out: u32,
+    retrans_out: u32,
+    lost_total: u64,
+    /// End of the highest sacked range.
+    highest_sacked: u64,
+}
+
+const fn packets_of(len: u64, mss: u32) -> u32 {
+    let n = len.div_ceil(if mss == 0 { 1 } else { mss as u64 });
+    if n == 0 { 1 } else { n as u32 }
+}
+
+impl Scoreboard {
+    /// Packets sent and not cumulatively acknowledged.
+    pub fn packets_out(&self) -> u32 {
+        self.packets_out
+    }
+    /// Of those, sacked.
+    pub fn sacked_out(&self) -> u32 {
+        self.sacked_out
+    }
+    /// Of those, deemed lost.
+    pub fn lost_out(&self) -> u32 {
+        self.lost_out
+    }
+    /// Retransmissions in flight.
+    pub fn retrans_out(&self) -> u32 {
+        self.retrans_out
+    }
+    /// Packets ever marked lost.
+    pub fn lost_total(&self) -> u64 {
+        self.lost_total
+    }
+    /// RFC 6675's pipe as Linux counts it.
+    pub fn in_flight(&self) -> u32 {
+        (self.packets_out + self.retrans_out).saturating_sub(self.sacked_out + self.lost_out)
+    }
+    /// Nothing is outstanding.
+    pub fn is_empty(&self) -> bool {
+        self.segs.is_empty()
+    }
+    /// End of the highest range the peer sacked; 0 before any.
+    pub fn highest_sacked(&self) -> u64 {
+        self.highest_sacked
+    }
+    /// The oldest transmission.
+    pub fn head(&self) -> Option<(u64, &TxSegment)> {
+        self.segs.first_key_value().map(|(&s, t)| (s, t))
+    }
+    /// The last one.
+    pub fn tail(&self) -> Option<(u64, &TxSegment)> {
+        self.segs.last_key_value().map(|(&s, t)| (s, t))
+    }
+
+    /// `start..end` leaves for the first time.
+    pub fn push(&mut self, start: u64, end: u64, mss: u32, sent_at: Instant, rate: TxRateState) {
+        let packets = packets_of(end - start, mss);
+        let xmit = self.stamp(start, end, sent_at);
+        self.segs.insert(
+            start,
+            TxSegment {
+                end,
+                packets,
+                mss,
+                sent_at,
+                xmit,
+                rate,
+                sacked: false,
+                lost: false,
+                retrans: false,
+                ever_retrans: false,
+            },
+        );
+        self.packets_out += packets;
+    }
+
+    fn stamp(&mut self, start: u64, end: u64, sent_at: Instant) -> u64 {
+        let xmit = self.next_xmit;
+        self.next_xmit += 1;
+        self.order.push_back(Sent { xmit, start, end, sent_at });
+        xmit
+    }
+
+    /// Makes `at` a boundary between two entries.
+    fn split(&mut self, at: u64) {
+        let Some((&start, seg)) = self.segs.range_mut(..at).next_back() else { return };
+        if seg.end <= at {
+            return;
+        }
+        let mut right = *seg;
+        let before = seg.packets;
+        seg.end = at;
+        // A sacked run knows only the sum of its packets, and a packet cut in two is two.
+        seg.packets = if before == 1 { 1 } else { packets_of(at - start, seg.mss).min(before - 1) };
+        right.packets = (before - seg.packets).max(1);
+        let more = seg.packets + right.packets - before;
+        self.packets_out += more;
+        if right.sacked {
+            self.sacked_out += more;
+        }
+        if right.lost {
+            self.lost_out += more;
+        }
+        if right.retrans {
+            self.retrans_out += more;
+        }
+        if self.to_resend.contains(&start) {
+            self.to_resend.insert(at);
+        }
+        self.segs.insert(at, right);
+    }
+
+    /// Forgets everything below `una`.
+    pub fn ack_to(&mut self, una: u64, out: &mut AckOutcome, rate: &mut RateEstimator) {
+        self.split(una);
+        while let Some(entry) = self.segs.first_entry() {
+            if *entry.key() >= una {
+                break;
+            }
+            let (start, seg) = entry.remove_entry();
+            self.uncount(start, &seg);
+            self.packets_out -= seg.packets;
+            out.acked += seg.packets;
+            if seg.sacked {
+                self.sacked_out -= seg.packets;
+            } else {
+                out.deliver(start, &seg, false, rate);
+            }
+        }
+        if self.segs.is_empty() {
+            self.order.clear();
+        }
+    }
+
+    /// Takes loss and retransmission marks of `seg` out of the counts.
+    fn uncount(&mut self, start: u64, seg: &TxSegment) {
+        if seg.lost {
+            self.lost_out -= seg.packets;
+            self.to_resend.remove(&start);
+        }
+        if seg.retrans {
+            self.retrans_out -= seg.packets;
+        }
+    }
+
+    /// The peer reports `left..right` received. Both lie within what is outstanding.
+    pub fn sack(&mut self, left: u64, right: u64, out: &mut AckOutcome, rate: &mut RateEstimator) {
+        self.split(left);
+        self.split(right);
+        let mut at = left;
+        while let Some((&start, &seg)) = self.segs.range(at..right).next() {
+            at = seg.end;
+            if seg.sacked {
+                continue;
+            }
+            out.deliver(start, &seg, true, rate);
+            self.uncount(start, &seg);
+            self.sacked_out += seg.packets;
+            if let Some(s) = self.segs.get_mut(&start) {
+                s.sacked = true;
+                s.lost = false;
+                s.retrans = false;
+            }
+            self.merge_sacked(start);
+        }
+        self.highest_sacked = self.highest_sacked.max(right);
+    }
+
+    /// Joins the sacked entry at `start` with sacked neighbours.
+    fn merge_sacked(&mut self, mut start: u64) {
+        if let Some((&p, prev)) = self.segs.range(..start).next_back()
+            && prev.sacked
+            && prev.end == start
+        {
+            if let Some(seg) = self.segs.remove(&start)
+                && let Some(prev) = self.segs.get_mut(&p)
+            {
+                prev.end = seg.end;
+                prev.packets += seg.packets;
+            }
+            start = p;
+        }
+        let Some(end) = self.segs.get(&start).map(|s| s.end) else { return };
+        if self.segs.get(&end).is_some_and(|n| n.sacked)
+            && let Some(next) = self.segs.remove(&end)
+            && let Some(seg) = self.segs.get_mut(&start)
+        {
+            seg.end = next.end;
+            seg.packets += next.packets;
+        }
+    }
+
+    /// RFC 8985, 6.2 step 5: marks lost what left before `newest` and whose time is up at `deadline(sent_at) <= now`. Returns packets
+    /// newly marked, how many of them were retransmissions, and whether something is left to judge later.
+    pub fn rack_detect(&mut self, newest: (Instant, u64), expired: impl Fn(Instant) -> bool) -> RackOutcome {
+        let mut out = RackOutcome::default();
+        while let Some(&Sent { xmit, start, end, sent_at }) = self.order.front() {
+            let alive = self.segs.range(start..end).any(|(_, s)| s.xmit == xmit && !s.sacked && (!s.lost || s.retrans));
+            if alive {
+                // RFC 8985, 6.1: "sent before" orders by time, and by sequence number within one instant.
+                if (sent_at, end) >= newest {
+                    break;
+                }
+                if !expired(sent_at) {
+                    out.waiting = true;
+                    break;
+                }
+                for (&s, seg) in self.segs.range_mut(start..end) {
+                    if seg.xmit != xmit || seg.sacked || (seg.lost && !seg.retrans) {
+                        continue;
+                    }
+                    if seg.retrans {
+                        seg.retrans = false;
+                        self.retrans_out -= seg.packets;
+                        out.retrans_lost += seg.packets;
+                    }
+                    if !seg.lost {
+                        seg.lost = true;
+                        self.lost_out += seg.packets;
+                    }
+                    self.to_resend.insert(s);
+                    out.lost += seg.packets;
+                }
+            }
+            self.order.pop_front();
+        }
+        self.lost_total += u64::from(out.lost);
+        out
+    }
+
+    /// Marks the first `packets` packets that are neither sacked nor lost (RFC 6582 for peers without SACK).
+    pub fn mark_head_lost(&mut self) -> u32 {
+        let Some((start, seg)) = self.head() else { return 0 };
+        if seg.sacked || seg.lost {
+            return 0;
+        }
+        let cut = start + u64::from(seg.mss);
+        self.split(cut);
+        let Some(seg) = self.segs.get_mut(&start) else { return 0 };
+        seg.lost = true;
+        let n = seg.packets;
+        self.lost_out += n;
+        self.lost_total += u64::from(n);
+        self.to_resend.insert(start);
+        n
+    }
+
+    /// After a timeout all that is not sacked is lost (RFC 6298 with SACK as in RFC 6675, 5.1). `forget_sacks` when the peer reneged.
+    /// Returns packets newly marked.
+    pub fn mark_all_lost(&mut self, forget_sacks: bool) -> u32 {
+        let mut newly = 0;
+        for (&start, seg) in &mut self.segs {
+            if forget_sacks {
+                seg.sacked = false;
+            }
+            seg.retrans = false;
+            if seg.sacked {
+                continue;
+            }
+            if !seg.lost {
+                seg.lost = true;
+                newly += seg.packets;
+                self.lost_out += seg.packets;
+            }
+            self.to_resend.insert(start);
+        }
+        if forget_sacks {
+            self.sacked_out = 0;
+            self.highest_sacked = 0;
+        }
+        self.retrans_out = 0;
+        self.order.clear();
+        self.lost_total += u64::from(newly);
+        newly
+    }
+
+    /// Takes loss marks back where no retransmission was made yet (undo).
+    pub fn unmark_lost(&mut self) {
+        for (_, seg) in self.segs.iter_mut() {
+            if seg.lost {
+                seg.lost = false;
+                self.lost_out -= seg.packets;
+            }
+        }
+        self.to_resend.clear();
+        // What is not lost any more must be judged again by time.
+        self.order.clear();
+        for (&start, s) in &self.segs {
+            if !s.sacked {
+                self.order.push_back(Sent { xmit: s.xmit, start, end: s.end, sent_at: s.sent_at });
+            }
+        }
+        self.order.make_contiguous().sort_by_key(|s| (s.sent_at, s.end));
+    }
+
+    /// Start of the first range to be resent.
+    pub fn next_to_resend(&self) -> Option<(u64, &TxSegment)> {
+        let &start = self.to_resend.first()?;
+        self.segs.get(&start).map(|s| (start, s))
+    }
+
+    /// The range from `start`, at most `max_bytes`, is resent at `sent_at`. Returns its end and packets.
+    pub fn resend(
+        &mut self,
+        start: u64,
+        max_bytes: u64,
+        mss: u32,
+        sent_at: Instant,
+        rate: TxRateState,
+    ) -> Option<(u64, u32)> {
+        let end = self.segs.get(&start)?.end.min(start + max_bytes.max(1));
+        self.split(end);
+        let xmit = self.stamp(start, end, sent_at);
+        self.to_resend.remove(&start);
+        let seg = self.segs.get_mut(&start)?;
+        // The path's MSS may have changed since.
+        let packets = packets_of(seg.end - start, mss);
+        let was = seg.packets;
+        seg.mss = mss;
+        seg.packets = packets;
+        seg.sent_at = sent_at;
+        seg.xmit = xmit;
+        seg.rate = rate;
+        seg.ever_retrans = true;
+        let (lost, retrans) = (seg.lost, seg.retrans);
+        seg.retrans = true;
+        self.packets_out = self.packets_out - was + packets;
+        if lost {
+            self.lost_out = self.lost_out - was + packets;
+        }
+        if retrans {
+            self.retrans_out -= was;
+        }
+        self.retrans_out += packets;
+        Some((end, packets))
+    }
+
+    /// Bytes of the tail that one probe may repeat: start of the last packet.
+    pub fn tail_probe(&self) -> Option<u64> {
+        let (start, seg) = self.tail()?;
+        let last = (seg.end - start - 1) / u64::from(seg.mss.max(1)) * u64::from(seg.mss.max(1));
+        Some(start + last)
+    }
+
+    /// Makes the entry that starts at `at` exist on its own, for a probe.
+    pub fn isolate(&mut self, at: u64) {
+        self.split(at);
+    }
+
+    /// Without SACK, duplicate ACKs stand for packets that arrived (RFC 5681): at most all but one.
+    pub fn set_reno_sacked(&mut self, n: u32) {
+        self.sacked_out = n.min(self.packets_out.saturating_sub(self.lost_out).saturating_sub(1));
+    }
+
+    /// Checks the counts against the entries: for tests.
+    #[cfg(test)]
+    pub fn check(&self, sack: bool) {
+        let (mut p, mut s, mut l, mut r) = (0, 0, 0, 0);
+        let mut last = 0;
+        for (&start, seg) in &self.segs {
+            assert!(start >= last && seg.end > start, "overlap at {start}");
+            last = seg.end;
+            p += seg.packets;
+            s += if seg.sacked { seg.packets } else { 0 };
+            l += if seg.lost { seg.packets } else { 0 };
+            r += if seg.retrans { seg.packets } else { 0 };
+            assert_eq!(self.to_resend.contains(&start), seg.lost && !seg.retrans, "resend set at {start}: {seg:?}");
+        }
+        assert_eq!((p, l, r), (self.packets_out, self.lost_out, self.retrans_out));
+        if sack {
+            assert_eq!(s, self.sacked_out);
+        }
+        assert!(self.to_resend.iter().all(|k| self.segs.contains_key(k)));
+    }
+}
+
+/// What RACK found.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct RackOutcome {
+    /// Packets newly marked lost.
+    pub lost: u32,
+    /// Of those, retransmissions.
+    pub retrans_lost: u32,
+    /// The reordering window of some packet is still open.
+    pub waiting: bool,
+}

@@ -1,0 +1,141 @@
+//! The receive window and its autotuning (dynamic right-sizing).
+
+use crate::{Config, MemAccount};
+use stackd_base::{Duration, Instant};
+
+/// Receive side of flow control. Positions are offsets of the receive stream.
+#[derive(Debug)]
+pub(crate) struct RecvWindow {
+    /// Buffer size in force.
+    pub rcvbuf: u64,
+    /// Right edge offered last: never moves left (RFC 9293, 3.8.6: "SHOULD NOT shrink the window").
+    pub edge: u64,
+    /// Shift of our window field.
+    pub scale: u8,
+    /// What the application consumed.
+    pub consumed: u64,
+    /// Last offered window was zero.
+    pub zero: bool,
+    /// Receiver's estimate of the RTT.
+    pub rtt: Option<Duration>,
+    /// Bytes consumed in the best round so far.
+    pub space: u64,
+    round_start: Instant,
+    round_consumed: u64,
+    window_round: Option<(u64, Instant)>,
+}
+
+impl RecvWindow {
+    pub fn new(cfg: &Config, now: Instant, mss: u32) -> Self {
+        let rcvbuf = cfg.rcvbuf.unwrap_or(cfg.rmem[1]).max(u64::from(mss));
+        Self {
+            rcvbuf,
+            edge: 0,
+            scale: 0,
+            consumed: 0,
+            zero: false,
+            rtt: None,
+            space: 10 * u64::from(mss),
+            round_start: now,
+            round_consumed: 0,
+            window_round: None,
+        }
+    }
+
+    /// Shift that can express the largest buffer this socket may get (RFC 7323, 2.3: at most 14).
+    pub fn scale_for(cfg: &Config) -> u8 {
+        let most = cfg.rcvbuf.unwrap_or(if cfg.moderate_rcvbuf { cfg.rmem[2] } else { cfg.rmem[1] });
+        (0..14).find(|s| most >> s <= 65_535).unwrap_or(14)
+    }
+
+    /// The window that may be offered when the in-order stream ends at `head`; moves the edge.
+    pub fn offer(&mut self, cfg: &Config, head: u64, mss: u32, mem: &MemAccount) -> u64 {
+        let mut target = self.candidate(cfg, head, mss);
+        if mem.exhausted() {
+            target = 0;
+        }
+        let current = self.edge.saturating_sub(head);
+        let unit = 1u64 << self.scale;
+        let window = target.max(current);
+        let max = 65_535u64 << self.scale;
+        let window = (window / unit * unit).min(max);
+        // Rounding to the scale must not move the edge back.
+        let window = if window < current { current.div_ceil(unit) * unit } else { window }.min(max);
+        self.edge = self.edge.max(head + window);
+        self.zero = window == 0;
+        window
+    }
+
+    /// Window by free space alone. RFC 9293, 3.8.6.2.2 (SWS avoidance): the edge advances only by at least
+    /// min(rcvbuf/2, MSS).
+    pub fn candidate(&self, cfg: &Config, head: u64, mss: u32) -> u64 {
+        let limit = cfg.window_clamp.map_or(self.rcvbuf, |c| self.rcvbuf.min(u64::from(c)));
+        let free = (self.consumed + limit).saturating_sub(head);
+        let current = self.edge.saturating_sub(head);
+        let step = (limit / 2).min(u64::from(mss)).max(1);
+        if free >= current + step { free } else { current }
+    }
+
+    /// True when an ACK only to announce space is due: the window would at least double, as Linux's `tcp_cleanup_rbuf`.
+    pub fn wants_update(&self, cfg: &Config, head: u64, mss: u32) -> bool {
+        let now = self.edge.saturating_sub(head);
+        let limit = cfg.window_clamp.map_or(self.rcvbuf, |c| self.rcvbuf.min(u64::from(c)));
+        if 2 * now > limit {
+            return false;
+        }
+        let new = self.candidate(cfg, head, mss);
+        new > 0 && new >= 2 * now && new > now
+    }
+
+    /// A receiver-side RTT sample from an echoed timestamp.
+    pub fn sample_rtt(&mut self, rtt: Duration) {
+        // The smaller counts at once; a larger one only slowly: the sender may have paused.
+        self.rtt = Some(match self.rtt {
+            None => rtt,
+            Some(old) if rtt < old => rtt,
+            Some(old) => old + (rtt - old) / 8,
+        });
+    }
+
+    /// Without timestamps: the time a whole window takes to arrive bounds the RTT.
+    pub fn sample_by_window(&mut self, now: Instant, head: u64) {
+        match self.window_round {
+            Some((edge, started)) if head >= edge => {
+                self.sample_rtt(now - started);
+                self.window_round = Some((self.edge, now));
+            }
+            Some(_) => {}
+            None => self.window_round = Some((self.edge, now)),
+        }
+    }
+
+    /// The application consumed up to `tail`: once per RTT the buffer is sized to twice what it consumes in one, with room for a
+    /// sender in slow start. True when the buffer grew.
+    pub fn on_consumed(&mut self, cfg: &Config, now: Instant, tail: u64, mss: u32, mem: &MemAccount) -> bool {
+        self.consumed = self.consumed.max(tail);
+        let Some(rtt) = self.rtt else {
+            return false;
+        };
+        if now - self.round_start < rtt {
+            return false;
+        }
+        let copied = self.consumed - self.round_consumed;
+        self.round_start = now;
+        self.round_consumed = self.consumed;
+        if copied <= self.space {
+            return false;
+        }
+        let grew = if cfg.moderate_rcvbuf && cfg.rcvbuf.is_none() && !mem.under_pressure() {
+            let base = 2 * copied + 16 * u64::from(mss);
+            let ahead = (u128::from(base) * u128::from(copied - self.space) / u128::from(self.space.max(1))) as u64;
+            let want = base.saturating_add(ahead.saturating_mul(2)).min(cfg.rmem[2]);
+            let grew = want > self.rcvbuf;
+            self.rcvbuf = self.rcvbuf.max(want);
+            grew
+        } else {
+            false
+        };
+        self.space = copied;
+        grew
+    }
+}
