@@ -333,8 +333,14 @@ impl SockOpts {
                 self.device = if n == 0 { None } else { Some(PortId(within(n, 1, i32::MAX)?)) };
                 return Ok(Effect::Claim);
             }
-            name::SO_TYPE | name::SO_PROTOCOL | name::SO_DOMAIN | name::SO_ERROR | name::SO_ACCEPTCONN
-            | name::SO_SNDLOWAT | name::SO_COOKIE | name::SO_MEMINFO => return Err(Errno::ENOPROTOOPT),
+            name::SO_TYPE
+            | name::SO_PROTOCOL
+            | name::SO_DOMAIN
+            | name::SO_ERROR
+            | name::SO_ACCEPTCONN
+            | name::SO_SNDLOWAT
+            | name::SO_COOKIE
+            | name::SO_MEMINFO => return Err(Errno::ENOPROTOOPT),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(Effect::None)
@@ -374,7 +380,9 @@ impl SockOpts {
             name::TCP_SYNCNT => self.syncnt = Some(within(n, 1, 127)? as u8),
             name::TCP_LINGER2 => self.linger2 = if n == 0 { None } else { Some(n.clamp(-1, 120)) },
             name::TCP_DEFER_ACCEPT => self.defer_accept = n.max(0) as u32,
-            name::TCP_WINDOW_CLAMP => self.window_clamp = if n == 0 { 0 } else { (n.max(0) as u32).max(MIN_RCVBUF / 2) },
+            name::TCP_WINDOW_CLAMP => {
+                self.window_clamp = if n == 0 { 0 } else { (n.max(0) as u32).max(MIN_RCVBUF / 2) }
+            }
             name::TCP_QUICKACK => {
                 (self.quickack, self.quickack_set) = (n != 0, true);
                 return Ok(Effect::Connection);
@@ -510,8 +518,7 @@ impl OptionValue {
 mod tests {
     use super::*;
 
-    const CX: Context =
-        Context { domain: Domain::V6, tcp: true, bound: false, wmem_max: 212_992, rmem_max: 212_992 };
+    const CX: Context = Context { domain: Domain::V6, tcp: true, bound: false, wmem_max: 212_992, rmem_max: 212_992 };
 
     fn set(o: &mut SockOpts, level: i32, option: i32, n: i32) -> Result<Effect, Errno> {
         let device = |s: &str| (s == "eth0").then_some(PortId(2));

@@ -169,12 +169,19 @@ impl PortTable {
     /// destination; the parity rule is Linux's: odd or even as the range's first port, so that the other half is left to `bind(0)`.
     /// `accept` decides whether the four-tuple with this port is free (and belongs to this shard).
     pub fn pick_for_connect(&self, range: PortRange<'_>, offset: u32, accept: impl Fn(u16) -> bool) -> Option<u16> {
-        self.walk(range, offset & !1, &accept, |b| b.claims.is_empty() && b.followers == Followers::default())
-            .or_else(|| self.walk(range, offset | 1, &accept, |b| b.claims.is_empty() && b.followers == Followers::default()))
+        self.walk(range, offset & !1, &accept, |b| b.claims.is_empty() && b.followers == Followers::default()).or_else(
+            || self.walk(range, offset | 1, &accept, |b| b.claims.is_empty() && b.followers == Followers::default()),
+        )
     }
 
     /// A port for `bind` to port 0.
-    pub fn pick_for_bind(&self, range: PortRange<'_>, offset: u32, claim: &Claim, accept: impl Fn(u16) -> bool) -> Option<u16> {
+    pub fn pick_for_bind(
+        &self,
+        range: PortRange<'_>,
+        offset: u32,
+        claim: &Claim,
+        accept: impl Fn(u16) -> bool,
+    ) -> Option<u16> {
         let free = |port: u16| accept(port) && !self.is_taken(port, claim);
         self.walk(range, offset | 1, &free, |_| true).or_else(|| self.walk(range, offset & !1, &free, |_| true))
     }

@@ -59,8 +59,6 @@ impl SocketTable {
 
     /// Everybody.
     pub fn iter(&self) -> impl Iterator<Item = (SockId, &Socket)> {
-        self.slots
-            .iter()
-            .map(|(slot, s)| (SockId { slot: slot as u32, generation: self.generations[slot] }, s))
+        self.slots.iter().map(|(slot, s)| (SockId { slot: slot as u32, generation: self.generations[slot] }, s))
     }
 }

@@ -122,7 +122,9 @@ impl TimeWaitTable {
         };
         let end = seg.seq + seg.sequence_len(payload_len);
         let in_window = seg.seq == tw.rcv_nxt
-            || (end.after_eq(tw.rcv_nxt) && seg.seq.before_eq(tw.rcv_nxt + tw.rcv_wnd) && !end.after(tw.rcv_nxt + tw.rcv_wnd));
+            || (end.after_eq(tw.rcv_nxt)
+                && seg.seq.before_eq(tw.rcv_nxt + tw.rcv_wnd)
+                && !end.after(tw.rcv_nxt + tw.rcv_wnd));
 
         if tw.fin_wait_2 {
             return self.fin_wait_2(now, index, seg, end, paws_reject || !in_window, payload_len, fin_timeout);
@@ -172,7 +174,11 @@ impl TimeWaitTable {
     ) -> Verdict {
         let tw = &mut self.entries[index as usize];
         if unacceptable {
-            return if seg.flags.rst() { Verdict::Drop(DropReason::TcpTimeWait) } else { Verdict::Ack(tw.ack(seg, now)) };
+            return if seg.flags.rst() {
+                Verdict::Drop(DropReason::TcpTimeWait)
+            } else {
+                Verdict::Ack(tw.ack(seg, now))
+            };
         }
         if seg.flags.rst() || seg.flags.syn() {
             return if seg.flags.rst() { Verdict::Kill } else { Verdict::Ack(tw.ack(seg, now)) };
@@ -197,10 +203,8 @@ impl TimeWaitTable {
 
 impl TimeWait {
     fn ack(&self, seg: &TcpRepr, now: Instant) -> TcpRepr {
-        let timestamps = self.ts.map(|ts| Timestamps {
-            tsval: (now.as_millis() as u32).wrapping_add(ts.offset),
-            tsecr: ts.recent,
-        });
+        let timestamps =
+            self.ts.map(|ts| Timestamps { tsval: (now.as_millis() as u32).wrapping_add(ts.offset), tsecr: ts.recent });
         TcpRepr {
             src_port: seg.dst_port,
             dst_port: seg.src_port,
@@ -272,7 +276,9 @@ mod tests {
     fn rfc6191_a_later_syn_reopens_and_an_older_one_does_not() {
         let mut t = TimeWaitTable::default();
         let i = t.insert(Instant::ZERO, entry(), TIME_WAIT);
-        assert!(matches!(judge(&mut t, i, &seg(5001, TcpFlags::SYN, 100)), Verdict::Reopen(iss) if iss.after(SeqNum(1000))));
+        assert!(
+            matches!(judge(&mut t, i, &seg(5001, TcpFlags::SYN, 100)), Verdict::Reopen(iss) if iss.after(SeqNum(1000)))
+        );
         assert!(matches!(judge(&mut t, i, &seg(10, TcpFlags::SYN, 101)), Verdict::Reopen(_)));
         assert!(matches!(judge(&mut t, i, &seg(10, TcpFlags::SYN, 100)), Verdict::Ack(_)));
         assert!(matches!(judge(&mut t, i, &seg(5001, TcpFlags::SYN, 99)), Verdict::Ack(_)));

@@ -274,13 +274,7 @@ impl Stack {
     ///
     /// # Errors
     /// `EINVAL` when `head` goes back or beyond the limit published last; `EPIPE` after shutdown or reset; `ENOTCONN`.
-    pub fn written<S: ByteStore>(
-        &mut self,
-        now: Instant,
-        sock: SockId,
-        head: u64,
-        store: &mut S,
-    ) -> Result<(), Errno> {
+    pub fn written<S: ByteStore>(&mut self, now: Instant, sock: SockId, head: u64, store: &mut S) -> Result<(), Errno> {
         let t = self.tcp_mut(sock).ok_or(Errno::ENOTCONN)?;
         if !t.attached || t.write_shut {
             return Err(Errno::EPIPE);
@@ -464,7 +458,6 @@ impl Stack {
         };
         s.peer.filter(|_| connected).map(|p| s.presented(p)).ok_or(Errno::ENOTCONN)
     }
-
 }
 
 /// The claim of a socket on a port with its present options.

@@ -99,7 +99,14 @@ pub(super) struct PortTraits {
     pub gso_max: u32,
 }
 
-/// Path MTU minus IP header and 20 bytes of TCP header (RFC 6691, 2).
+/// Path MTU minus IP header and 20 bytes of TCP header (RFC 6691, 2). An MTU beyond what IPv4's length field can say (`lo` has
+/// 65,536) counts as 65,535.
 pub(super) const fn mss_for(mtu: u32, ipv6: bool) -> u32 {
-    mtu.saturating_sub(if ipv6 { 60 } else { 40 })
+    if ipv6 {
+        mtu.saturating_sub(60)
+    } else if mtu > 65_535 {
+        65_535 - 40
+    } else {
+        mtu.saturating_sub(40)
+    }
 }

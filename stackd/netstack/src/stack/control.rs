@@ -31,8 +31,7 @@ impl Stack {
     pub fn add_port(&mut self, config: PortConfig) -> PortId {
         let kind = if config.loopback { "noqueue" } else { self.sysctls.net.default_qdisc };
         let queue = QdiscConfig::default_of(kind).unwrap_or(QdiscConfig::NoQueue);
-        let qdisc = stackd_qdisc::build::<Packet>(&queue)
-            .unwrap_or_else(|_| Box::new(crate::port::NoQueue::new()));
+        let qdisc = stackd_qdisc::build::<Packet>(&queue).unwrap_or_else(|_| Box::new(crate::port::NoQueue::new()));
         self.ip.add_port(config, qdisc)
     }
 

@@ -39,6 +39,10 @@ impl Stack {
             Effect::Claim => self.claim_changed(sock)?,
             Effect::Connection | Effect::Push | Effect::Congestion(_) => {
                 self.reconfigure(sock);
+                if let Some((conn, mut env)) = self.tcp_parts(sock) {
+                    // Nothing is due, but timers that depend on options (keepalive) start or stop here.
+                    conn.handle_timeout(now, &mut env);
+                }
                 if let (Effect::Congestion(algorithm), Some((conn, env))) = (effect, self.tcp_parts(sock)) {
                     conn.set_congestion(now, algorithm, env.cfg);
                 }
@@ -161,7 +165,9 @@ impl Stack {
             name::TCP_KEEPCNT => OptionValue::Int(o.keepcnt.map_or(i32::from(tcp.keepalive_probes), |n| n as i32)),
             name::TCP_SYNCNT => OptionValue::Int(i32::from(o.syncnt.unwrap_or(tcp.syn_retries))),
             name::TCP_LINGER2 => OptionValue::Int(o.linger2.unwrap_or((tcp.fin_timeout.as_millis() / 1000) as i32)),
-            name::TCP_NOTSENT_LOWAT => OptionValue::Int(o.notsent_lowat.map_or(saturated(tcp.notsent_lowat), |n| n as i32)),
+            name::TCP_NOTSENT_LOWAT => {
+                OptionValue::Int(o.notsent_lowat.map_or(saturated(tcp.notsent_lowat), |n| n as i32))
+            }
             name::TCP_CONGESTION => {
                 let algorithm = o.congestion.unwrap_or(tcp.congestion);
                 let algorithm = conn.map_or(algorithm, |c| c.congestion());

@@ -3,7 +3,7 @@
 use super::Stack;
 use super::config::{PortTraits, mss_for};
 use crate::demux::FlowKey;
-use crate::ip::{Outgoing, RouteDecision};
+use crate::ip::{Outgoing, RouteDecision, SendError};
 use crate::packet::{Packet, Payload};
 use crate::socket::Body;
 use crate::store::ByteStore;
@@ -41,6 +41,7 @@ impl Stack {
         let Some(peer) = s.peer else { return };
         let (opts, local, fifo) = (&s.opts, s.local, s.fifo);
         let Body::Tcp(t) = &mut s.body else { return };
+        let payload_len = out.payload.as_ref().map_or(0, |r| (r.end - r.start) as u32);
         let route = match t.route {
             Some(route) if route.generation == self.ip.generation() => route,
             _ => match self.ip.route(now, peer.ip(), Some(local.ip()), opts.device) {
@@ -52,6 +53,7 @@ impl Stack {
                 Err(errno) => {
                     // As Linux: without a route the segment is lost, and the timer tries again.
                     t.soft_error = Some(errno);
+                    t.conn.handle_tx_complete(payload_len);
                     return;
                 }
             },
@@ -76,9 +78,14 @@ impl Stack {
             ..Outgoing::new(local.ip(), peer.ip(), proto::TCP, &header[..len], payload)
         };
         let (ip, mut env) = self.ip_parts(now);
-        if let Err(crate::ip::SendError::TooBig { mtu }) = ip.send(&mut env, &route, outgoing) {
-            // The path shrank under the connection: it cuts smaller segments from now on.
-            self.path_mtu_changed(now, sock, out.repr.seq, mtu);
+        if let Err(error) = ip.send(&mut env, &route, outgoing) {
+            if let Some(t) = self.tcp_mut(sock) {
+                t.conn.handle_tx_complete(payload_len);
+            }
+            if let SendError::TooBig { mtu } = error {
+                // The path shrank under the connection: it cuts smaller segments from now on.
+                self.path_mtu_changed(now, sock, out.repr.seq, mtu);
+            }
         }
         self.reap_dropped(now);
     }

@@ -3,8 +3,8 @@
 use super::Stack;
 use crate::demux::FlowEntry;
 use crate::demux::FlowKey;
-use crate::socket::ports::Hold;
 use crate::ip::TransportError;
+use crate::socket::ports::Hold;
 use crate::socket::timewait::{TIME_WAIT, TimeWait, TwTimestamps};
 use crate::socket::{Binding, Body};
 use crate::store::ByteStore;
@@ -195,7 +195,7 @@ impl Stack {
         let (parent, tos) = (t.parent, s.opts.tos & !3);
         let (local, peer, detached, reuse) = (s.local, s.peer, s.detached, s.opts.reuseaddr);
         if established || parent.is_none() {
-                s.error = s.error.or(errno);
+            s.error = s.error.or(errno);
         }
         let Some(peer) = peer else { return };
         let flow = FlowKey::new(local, peer);
@@ -216,14 +216,7 @@ impl Stack {
         }
     }
 
-    fn enter_time_wait(
-        &mut self,
-        now: Instant,
-        sock: SockId,
-        flow: &FlowKey,
-        reuseaddr: bool,
-        tos: u8,
-    ) {
+    fn enter_time_wait(&mut self, now: Instant, sock: SockId, flow: &FlowKey, reuseaddr: bool, tos: u8) {
         if self.tw.len() as u32 >= self.sysctls.net.tcp_max_tw_buckets {
             // ip-sysctl, tcp_max_tw_buckets: "If this number is exceeded time-wait socket is immediately destroyed and warning is printed."
             self.mib.inc(Mib::TcpExtTCPTimeWaitOverflow);

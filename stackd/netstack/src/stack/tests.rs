@@ -134,7 +134,8 @@ impl Net {
         for _ in 0..2_000_000 {
             self.settle();
             let arrival = self.wire.iter().map(|w| w.0).min();
-            let next = [arrival, self.a.stack.next_deadline(), self.b.stack.next_deadline()].into_iter().flatten().min();
+            let next =
+                [arrival, self.a.stack.next_deadline(), self.b.stack.next_deadline()].into_iter().flatten().min();
             let Some(next) = next.filter(|&n| n <= end) else {
                 self.now = end;
                 return;

@@ -182,7 +182,8 @@ impl Entry {
     }
 
     fn ascending(&self, t: [i64; 3]) -> Result<[i64; 3], SysctlError> {
-        let names = if self.name == "net.ipv4.tcp_mem" { ["low", "pressure", "high"] } else { ["min", "default", "max"] };
+        let names =
+            if self.name == "net.ipv4.tcp_mem" { ["low", "pressure", "high"] } else { ["min", "default", "max"] };
         let want = if self.name == "net.ipv4.tcp_mem" { "low <= pressure <= high" } else { "min <= default <= max" };
         for i in 1..3 {
             if t[i] < t[i - 1] {

@@ -74,9 +74,24 @@ fn word(v: &Value) -> Option<&'static str> {
 fn read_only(_: &mut Sysctls, _: &Value) {}
 
 const TCP_BUFFERS: &[Entry] = &[
-    triple!("net.ipv4.tcp_wmem", tcp.wmem, 1, "Send buffer of a TCP socket in bytes: min, default, max of autotuning. Live."),
-    triple!("net.ipv4.tcp_rmem", tcp.rmem, 1, "Receive buffer of a TCP socket in bytes: min, default, max of autotuning. Live."),
-    triple!("net.ipv4.tcp_mem", net.tcp_mem, PAGE, "Memory of all TCP buffers of a shard in pages of 4096 bytes: low, pressure, high."),
+    triple!(
+        "net.ipv4.tcp_wmem",
+        tcp.wmem,
+        1,
+        "Send buffer of a TCP socket in bytes: min, default, max of autotuning. Live."
+    ),
+    triple!(
+        "net.ipv4.tcp_rmem",
+        tcp.rmem,
+        1,
+        "Receive buffer of a TCP socket in bytes: min, default, max of autotuning. Live."
+    ),
+    triple!(
+        "net.ipv4.tcp_mem",
+        net.tcp_mem,
+        PAGE,
+        "Memory of all TCP buffers of a shard in pages of 4096 bytes: low, pressure, high."
+    ),
     switch!("net.ipv4.tcp_moderate_rcvbuf", tcp.moderate_rcvbuf, "Grow receive buffers to match the path."),
     Entry {
         name: "net.ipv4.tcp_notsent_lowat",
@@ -149,7 +164,14 @@ const TCP_PROTOCOL: &[Entry] = &[
     int!("net.ipv4.tcp_early_retrans", tcp.early_retrans: u8, 0..=4, "3 and 4: tail loss probes; 0: none."),
     int!("net.ipv4.tcp_frto", tcp.frto: u8, 0..=2, "Detect spurious retransmission timeouts (RFC 5682); 0: off."),
     int!("net.ipv4.tcp_challenge_ack_limit", tcp.challenge_ack_limit: u32, 0..=2_147_483_647, "Challenge ACKs (RFC 5961) a second, all connections of a shard."),
-    time!("net.ipv4.tcp_invalid_ratelimit", tcp.invalid_ratelimit, from_millis, 1_000_000, 0..=2_147_483_647, "Least milliseconds between answers to invalid segments of one connection."),
+    time!(
+        "net.ipv4.tcp_invalid_ratelimit",
+        tcp.invalid_ratelimit,
+        from_millis,
+        1_000_000,
+        0..=2_147_483_647,
+        "Least milliseconds between answers to invalid segments of one connection."
+    ),
     switch!("net.ipv4.tcp_rfc1337", net.tcp_rfc1337, "TIME_WAIT ignores RST (RFC 1337)."),
 ];
 
@@ -158,8 +180,22 @@ const TCP_TIMEOUTS: &[Entry] = &[
     int!("net.ipv4.tcp_synack_retries", tcp.synack_retries: u8, 0..=255, "Repetitions of a SYN-ACK before a half-open connection is forgotten."),
     int!("net.ipv4.tcp_retries2", tcp.retries2: u8, 0..=255, "Retransmission timeouts before a connection is given up."),
     int!("net.ipv4.tcp_orphan_retries", tcp.orphan_retries: u8, 0..=255, "The same for connections that their application closed; 0 counts as 8."),
-    time!("net.ipv4.tcp_keepalive_time", tcp.keepalive_time, from_secs, 1_000_000_000, 1..=32_767, "Idle seconds before keepalive probes begin."),
-    time!("net.ipv4.tcp_keepalive_intvl", tcp.keepalive_intvl, from_secs, 1_000_000_000, 1..=32_767, "Seconds between keepalive probes."),
+    time!(
+        "net.ipv4.tcp_keepalive_time",
+        tcp.keepalive_time,
+        from_secs,
+        1_000_000_000,
+        1..=32_767,
+        "Idle seconds before keepalive probes begin."
+    ),
+    time!(
+        "net.ipv4.tcp_keepalive_intvl",
+        tcp.keepalive_intvl,
+        from_secs,
+        1_000_000_000,
+        1..=32_767,
+        "Seconds between keepalive probes."
+    ),
     int!("net.ipv4.tcp_keepalive_probes", tcp.keepalive_probes: u8, 1..=127, "Unanswered keepalive probes before a connection is given up."),
     Entry {
         name: "net.ipv4.tcp_fin_timeout",
@@ -171,18 +207,40 @@ const TCP_TIMEOUTS: &[Entry] = &[
             s.net.tcp_fin_timeout = s.tcp.fin_timeout;
         },
     },
-    time!("net.ipv4.tcp_rto_min_us", tcp.rto_min, from_micros, 1_000, 1..=2_147_483_647, "Smallest retransmission timeout in microseconds."),
-    time!("net.ipv4.tcp_rto_max_ms", tcp.rto_max, from_millis, 1_000_000, 1000..=120_000, "Largest retransmission timeout in milliseconds."),
+    time!(
+        "net.ipv4.tcp_rto_min_us",
+        tcp.rto_min,
+        from_micros,
+        1_000,
+        1..=2_147_483_647,
+        "Smallest retransmission timeout in microseconds."
+    ),
+    time!(
+        "net.ipv4.tcp_rto_max_ms",
+        tcp.rto_max,
+        from_millis,
+        1_000_000,
+        1000..=120_000,
+        "Largest retransmission timeout in milliseconds."
+    ),
 ];
 
 const TCP_SENDING: &[Entry] = &[
-    switch!("net.ipv4.tcp_slow_start_after_idle", tcp.slow_start_after_idle, "Restart from the initial window after an idle period."),
+    switch!(
+        "net.ipv4.tcp_slow_start_after_idle",
+        tcp.slow_start_after_idle,
+        "Restart from the initial window after an idle period."
+    ),
     int!("net.ipv4.tcp_limit_output_bytes", tcp.limit_output_bytes: u64, 0..=2_147_483_647, "Bytes of one connection that may wait below it (small queues)."),
     int!("net.ipv4.tcp_min_tso_segs", tcp.min_tso_segs: u32, 1..=65_535, "Fewest segments of a GSO packet, window permitting."),
     int!("net.ipv4.tcp_tso_rtt_log", tcp.tso_rtt_log: u8, 0..=30, "Shift of the RTT (us) below which GSO packets grow beyond the pacing quantum; 0: off."),
     int!("net.ipv4.tcp_pacing_ss_ratio", tcp.pacing_ss_ratio: u32, 0..=1000, "Pacing rate in slow start, percent of cwnd/srtt."),
     int!("net.ipv4.tcp_pacing_ca_ratio", tcp.pacing_ca_ratio: u32, 0..=1000, "Pacing rate in congestion avoidance, percent of cwnd/srtt."),
-    switch!("net.ipv4.tcp_autocorking", tcp.autocorking, "Coalesce small writes while an earlier packet waits to leave."),
+    switch!(
+        "net.ipv4.tcp_autocorking",
+        tcp.autocorking,
+        "Coalesce small writes while an earlier packet waits to leave."
+    ),
     int!("net.ipv4.tcp_min_snd_mss", net.tcp_min_snd_mss: u32, 48..=65_535, "Smallest MSS a path can impose."),
 ];
 
@@ -193,7 +251,11 @@ const SOCKETS: &[Entry] = &[
     int!("net.core.wmem_default", net.wmem_default: u32, 4608..=2_147_483_647, "Send buffer of a UDP socket, bytes."),
     int!("net.core.rmem_default", net.rmem_default: u32, 2304..=2_147_483_647, "Receive buffer of a UDP socket, bytes."),
     int!("net.ipv4.tcp_max_syn_backlog", net.tcp_max_syn_backlog: u32, 0..=2_147_483_647, "Half-open connections of a listener."),
-    switch!("net.ipv4.tcp_abort_on_overflow", net.tcp_abort_on_overflow, "Reset connections that the accept queue has no room for."),
+    switch!(
+        "net.ipv4.tcp_abort_on_overflow",
+        net.tcp_abort_on_overflow,
+        "Reset connections that the accept queue has no room for."
+    ),
     int!("net.ipv4.tcp_max_orphans", net.tcp_max_orphans: u32, 0..=2_147_483_647, "Connections that may finish without their application."),
     int!("net.ipv4.tcp_max_tw_buckets", net.tcp_max_tw_buckets: u32, 0..=2_147_483_647, "Most TIME_WAIT entries."),
     int!("net.ipv4.tcp_tw_reuse", net.tcp_tw_reuse: u8, 0..=2, "connect may take a TIME_WAIT port over: 0 never, 1 always, 2 on loopback."),
@@ -244,16 +306,44 @@ const IP: &[Entry] = &[
     int!("net.ipv4.ip_default_ttl", ip.default_ttl: u8, 1..=255, "TTL of packets whose socket sets none."),
     int!("net.ipv6.conf.all.hop_limit", ip.hop_limit: u8, 1..=255, "Hop limit of packets whose socket sets none."),
     switch!("net.ipv4.icmp_echo_ignore_all", ip.echo_ignore_all, "Leave echo requests unanswered."),
-    time!("net.ipv4.icmp_ratelimit", ip.icmp_ratelimit, from_millis, 1_000_000, 0..=2_147_483_647, "Least milliseconds between ICMP errors to one destination."),
+    time!(
+        "net.ipv4.icmp_ratelimit",
+        ip.icmp_ratelimit,
+        from_millis,
+        1_000_000,
+        0..=2_147_483_647,
+        "Least milliseconds between ICMP errors to one destination."
+    ),
     int!("net.ipv4.icmp_msgs_per_sec", ip.icmp_msgs_per_sec: u32, 0..=2_147_483_647, "ICMP errors a second, all destinations."),
     int!("net.ipv4.icmp_msgs_burst", ip.icmp_msgs_burst: u32, 0..=2_147_483_647, "ICMP errors in a burst."),
     int!("net.ipv4.ipfrag_high_thresh", ip.frag_high_thresh: usize, 0..=2_147_483_647, "Bytes of incomplete packets kept for reassembly."),
-    time!("net.ipv4.ipfrag_time", ip.frag_time, from_secs, 1_000_000_000, 1..=32_767, "Seconds a fragment waits for the others."),
+    time!(
+        "net.ipv4.ipfrag_time",
+        ip.frag_time,
+        from_secs,
+        1_000_000_000,
+        1..=32_767,
+        "Seconds a fragment waits for the others."
+    ),
     int!("net.ipv4.route.min_pmtu", ip.min_pmtu: u32, 68..=65_535, "Smallest path MTU believed."),
-    time!("net.ipv4.route.mtu_expires", ip.mtu_expires, from_secs, 1_000_000_000, 1..=2_147_483, "Seconds a path MTU is remembered."),
+    time!(
+        "net.ipv4.route.mtu_expires",
+        ip.mtu_expires,
+        from_secs,
+        1_000_000_000,
+        1..=2_147_483,
+        "Seconds a path MTU is remembered."
+    ),
     switch!("net.ipv6.conf.all.accept_ra", ip.accept_ra, "Believe router advertisements."),
     switch!("net.ipv6.conf.all.autoconf", ip.autoconf, "Make addresses from advertised prefixes."),
-    time!("net.ipv4.neigh.default.retrans_time_ms", ip.neigh.retrans, from_millis, 1_000_000, 1..=2_147_483_647, "Milliseconds between neighbour solicitations."),
+    time!(
+        "net.ipv4.neigh.default.retrans_time_ms",
+        ip.neigh.retrans,
+        from_millis,
+        1_000_000,
+        1..=2_147_483_647,
+        "Milliseconds between neighbour solicitations."
+    ),
     int!("net.ipv4.neigh.default.unres_qlen_bytes", ip.neigh.unres_qlen_bytes: usize, 0..=2_147_483_647, "Bytes that wait for one neighbour's address."),
     int!("net.ipv4.neigh.default.gc_thresh3", ip.neigh.max_entries: usize, 1..=2_147_483_647, "Most neighbours."),
 ];
@@ -274,6 +364,10 @@ const STACKD: &[Entry] = &[
             }
         },
     },
-    switch!("stackd.clock_clamp", tcp.clock_clamp, "With a coarse clock, a zero RTT or interval counts as one tick, as in Linux."),
+    switch!(
+        "stackd.clock_clamp",
+        tcp.clock_clamp,
+        "With a coarse clock, a zero RTT or interval counts as one tick, as in Linux."
+    ),
     int!("stackd.initial_cwnd", tcp.initial_cwnd: u32, 1..=10_000, "Initial congestion window in packets (RFC 6928)."),
 ];

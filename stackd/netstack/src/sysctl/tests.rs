@@ -70,7 +70,10 @@ fn errors_say_what_was_wrong_and_what_would_be_right() {
         error("net.ipv4.tcp_syn_retries", "six"),
         r#"net.ipv4.tcp_syn_retries: "six" is not a number; want a number from 1 to 127"#
     );
-    assert_eq!(error("net.ipv4.tcp_syn_retries", "128"), "net.ipv4.tcp_syn_retries: 128 is out of range; want 1 to 127");
+    assert_eq!(
+        error("net.ipv4.tcp_syn_retries", "128"),
+        "net.ipv4.tcp_syn_retries: 128 is out of range; want 1 to 127"
+    );
     assert_eq!(error("net.ipv4.tcp_sak", "1"), "net.ipv4.tcp_sak: no such key; did you mean net.ipv4.tcp_sack?");
     assert_eq!(error("nonsense", "1"), "nonsense: no such key");
 }

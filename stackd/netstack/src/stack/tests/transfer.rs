@@ -97,7 +97,7 @@ fn loopback_carries_a_connection_inside_one_stack() {
         sent += net.a.write(now, client, &data[sent..]);
         got.extend(net.a.read(now, server));
         net.run(Duration::from_micros(100));
-        assert!(net.now < Instant::from_nanos(60_000_000_000), "{} of {}", got.len(), data.len());
+        assert!(net.now < Instant::from_nanos(60_000_000_000), "{} of {} bytes", got.len(), data.len());
     }
     assert_eq!(got, data);
 }
