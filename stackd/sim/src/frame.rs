@@ -2,6 +2,8 @@
 //! stream: where a byte comes from is all that there is to know of it.
 
 use core::ops::Range;
+use stackd_base::Instant;
+use stackd_qdisc::QueuedPacket;
 use stackd_wire::{EcnCodepoint, TcpRepr};
 
 /// Bytes around a TCP segment on Ethernet: IPv4 header, Ethernet header, checksum, preamble and gap.
@@ -18,6 +20,54 @@ pub struct Frame {
     pub gso_size: u32,
     /// ECN codepoint of the IP header.
     pub ecn: EcnCodepoint,
+    /// Not to leave the sender before.
+    pub departure: Option<Instant>,
+    /// A bit of it was flipped on the way: the receiver's checksum will find it.
+    pub corrupted: bool,
+}
+
+impl QueuedPacket for Frame {
+    fn wire_len(&self) -> u32 {
+        // What a qdisc counts: no checksum, preamble or gap.
+        let headers = self.segments() * (34 + self.repr.header_len() as u32);
+        headers + self.payload_len()
+    }
+    fn segments(&self) -> u32 {
+        Self::segments(self)
+    }
+    fn flow_hash(&self) -> u64 {
+        u64::from(self.repr.src_port) << 16 | u64::from(self.repr.dst_port)
+    }
+    fn departure(&self) -> Option<Instant> {
+        self.departure
+    }
+    fn priority(&self) -> u8 {
+        0
+    }
+    fn max_pacing_rate(&self) -> u64 {
+        u64::MAX
+    }
+    fn ecn_capable(&self) -> bool {
+        self.ecn != EcnCodepoint::NotEct
+    }
+    fn mark_ce(&mut self) {
+        self.ecn = EcnCodepoint::Ce;
+    }
+    fn split_first(&mut self) -> Option<Self> {
+        let segments = Self::segments(self);
+        if segments < 2 {
+            return None;
+        }
+        let first = self.part(0..1);
+        *self = self.part(1..segments);
+        Some(first)
+    }
+    fn duplicate(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+    fn corrupt(&mut self, _random: u64) {
+        self.corrupted = true;
+    }
 }
 
 impl Frame {
@@ -60,7 +110,7 @@ impl Frame {
         let (first, last) = (which.start == 0, which.end >= self.segments());
         let payload = self.payload_of(which.clone());
         let mut repr = self.repr;
-        repr.seq = repr.seq + (payload.start - self.payload.start) as u32;
+        repr.seq += (payload.start - self.payload.start) as u32;
         if !last {
             repr.flags = repr.flags.without(TcpFlags::FIN | TcpFlags::PSH);
         }
@@ -68,7 +118,7 @@ impl Frame {
             repr.flags = repr.flags.without(TcpFlags::CWR);
         }
         let gso_size = if which.end - which.start > 1 { self.gso_size } else { 0 };
-        Self { repr, payload, gso_size, ecn: self.ecn }
+        Self { repr, payload, gso_size, ..*self }
     }
 }
 
@@ -86,7 +136,14 @@ mod tests {
             flags: TcpFlags::PSH | TcpFlags::CWR,
             ..TcpRepr::default()
         };
-        let f = Frame { repr, payload: 500..3000, gso_size: 1000, ecn: EcnCodepoint::default() };
+        let f = Frame {
+            repr,
+            payload: 500..3000,
+            gso_size: 1000,
+            ecn: EcnCodepoint::default(),
+            departure: None,
+            corrupted: false,
+        };
         assert_eq!(f.segments(), 3);
         let (a, b) = (f.part(0..1), f.part(1..3));
         assert_eq!((a.repr.seq, a.payload.clone(), a.gso_size), (SeqNum(1000), 500..1500, 0));
@@ -99,7 +156,14 @@ mod tests {
     fn a_full_segment_with_timestamps_takes_1538_bytes_of_ethernet() {
         let mut repr = TcpRepr::default();
         repr.options.timestamps = Some(stackd_wire::Timestamps::default());
-        let f = Frame { repr, payload: 0..1448, gso_size: 0, ecn: EcnCodepoint::default() };
+        let f = Frame {
+            repr,
+            payload: 0..1448,
+            gso_size: 0,
+            ecn: EcnCodepoint::default(),
+            departure: None,
+            corrupted: false,
+        };
         assert_eq!(f.wire_bytes(0..1), 1538);
     }
 }

@@ -4,12 +4,20 @@
 //! gives the same one.
 #![forbid(unsafe_code)]
 
+mod coverage;
 mod events;
+mod experiment;
 mod frame;
+mod host;
 mod link;
 mod loss;
+mod pair;
 
+pub use coverage::Coverage;
 pub use events::EventQueue;
+pub use experiment::{Experiment, Point, Report};
 pub use frame::{Frame, OVERHEAD};
+pub use host::{Host, Violation};
 pub use link::{Link, LinkConfig, LinkStats};
 pub use loss::{GilbertElliott, Loss, LossProcess, Probability};
+pub use pair::{Pair, Side};
