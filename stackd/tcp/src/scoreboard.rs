@@ -305,32 +305,35 @@ impl Scoreboard {
     pub fn rack_detect(&mut self, newest: (Instant, u64), expired: impl Fn(Instant) -> bool) -> RackOutcome {
         let mut out = RackOutcome::default();
         while let Some(&Sent { xmit, start, end, sent_at }) = self.order.front() {
-            let alive = self.segs.range(start..end).any(|(_, s)| s.xmit == xmit && !s.sacked && (!s.lost || s.retrans));
-            if alive {
+            let mut judged = true;
+            for (&s, seg) in self.segs.range_mut(start..end) {
+                if seg.xmit != xmit || seg.sacked || (seg.lost && !seg.retrans) {
+                    continue;
+                }
                 // RFC 8985, 6.1: "sent before" orders by time, and by sequence number within one instant.
-                if (sent_at, end) >= newest {
+                if (sent_at, seg.end) >= newest {
+                    judged = false;
                     break;
                 }
                 if !expired(sent_at) {
                     out.waiting = true;
+                    judged = false;
                     break;
                 }
-                for (&s, seg) in self.segs.range_mut(start..end) {
-                    if seg.xmit != xmit || seg.sacked || (seg.lost && !seg.retrans) {
-                        continue;
-                    }
-                    if seg.retrans {
-                        seg.retrans = false;
-                        self.retrans_out -= seg.packets;
-                        out.retrans_lost += seg.packets;
-                    }
-                    if !seg.lost {
-                        seg.lost = true;
-                        self.lost_out += seg.packets;
-                    }
-                    self.to_resend.insert(s);
-                    out.lost += seg.packets;
+                if seg.retrans {
+                    seg.retrans = false;
+                    self.retrans_out -= seg.packets;
+                    out.retrans_lost += seg.packets;
                 }
+                if !seg.lost {
+                    seg.lost = true;
+                    self.lost_out += seg.packets;
+                }
+                self.to_resend.insert(s);
+                out.lost += seg.packets;
+            }
+            if !judged {
+                break;
             }
             self.order.pop_front();
         }

@@ -56,11 +56,9 @@ impl RecvWindow {
         }
         let current = self.edge.saturating_sub(head);
         let unit = 1u64 << self.scale;
-        let window = target.max(current);
-        let max = 65_535u64 << self.scale;
-        let window = (window / unit * unit).min(max);
-        // Rounding to the scale must not move the edge back.
-        let window = if window < current { current.div_ceil(unit) * unit } else { window }.min(max);
+        // RFC 7323, 2.4: rounding to the scale may seem to retract the edge by less than one unit; what was promised is still
+        // accepted. Rounding up instead would creep to the right with every ACK, past the buffer.
+        let window = (target.max(current) / unit * unit).min(65_535 << self.scale);
         self.edge = self.edge.max(head + window);
         self.zero = window == 0;
         window
@@ -70,7 +68,8 @@ impl RecvWindow {
     /// min(rcvbuf/2, MSS).
     pub fn candidate(&self, cfg: &Config, head: u64, mss: u32) -> u64 {
         let limit = cfg.window_clamp.map_or(self.rcvbuf, |c| self.rcvbuf.min(u64::from(c)));
-        let free = (self.consumed + limit).saturating_sub(head);
+        // What the window field can express is also a limit (RFC 7323, 2.2).
+        let free = (self.consumed + limit).saturating_sub(head).min(65_535 << self.scale);
         let current = self.edge.saturating_sub(head);
         let step = (limit / 2).min(u64::from(mss)).max(1);
         if free >= current + step { free } else { current }

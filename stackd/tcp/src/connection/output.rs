@@ -174,9 +174,10 @@ impl Connection {
         self.flow.port_paces || self.cc.needs_pacing() || cfg.max_pacing_rate < Bandwidth::MAX
     }
 
-    /// When the pacer lets the next data segment go, if that is later than `now` and it is we who hold it back.
-    pub(crate) fn pacing_hold(&self, now: Instant, cfg: &Config) -> Option<Instant> {
-        (!self.flow.port_paces && self.paces(cfg) && self.next_departure > now).then_some(self.next_departure)
+    /// The port does not pace, so we do: the next data segment is not due yet. The deadline then covers it.
+    fn is_paced_out(&mut self, now: Instant, cfg: &Config) -> bool {
+        self.stats.paced_hold = !self.flow.port_paces && self.paces(cfg) && self.next_departure > now;
+        self.stats.paced_hold
     }
 
     /// Linux's small-queue rule: no more below us than a millisecond at the pacing rate (two segments at least).
@@ -283,7 +284,7 @@ impl Connection {
         let head = start == self.una;
         let seg_len = seg.end - start;
         let quota = self.cwnd.saturating_sub(self.board.in_flight());
-        if quota == 0 || self.pacing_hold(now, env.cfg).is_some() || (!head && self.queue_is_full(env.cfg)) {
+        if quota == 0 || self.is_paced_out(now, env.cfg) || (!head && self.queue_is_full(env.cfg)) {
             return None;
         }
         let most = u64::from(self.tso_bytes(env.cfg)).min(u64::from(quota) * u64::from(self.mss));
@@ -354,7 +355,7 @@ impl Connection {
             self.note_app_limited();
             return None;
         }
-        if self.pacing_hold(now, env.cfg).is_some() {
+        if self.is_paced_out(now, env.cfg) {
             return None;
         }
         let in_flight = self.board.in_flight();

@@ -11,15 +11,11 @@ use stackd_base::{Duration, Instant, Mib};
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) (and then a poll) is due; `None` = only an event can change anything.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let pacing = (!self.flow.port_paces && self.wants_to_send()).then_some(self.next_departure);
+        let pacing = self.stats.paced_hold.then_some(self.next_departure);
         [self.timer.map(|t| t.1), self.ack.deadline, self.keepalive_at, self.linger_at, pacing]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    fn wants_to_send(&self) -> bool {
-        self.stats.paced_hold
     }
 
     /// The timer `ss -o` shows.

@@ -1,0 +1,204 @@
+//! One test a rule, named after it.
+
+use super::segments::{Test, seg};
+use crate::{CloseReason, Config, Event, State};
+use stackd_base::{Duration, Mib};
+
+fn plain() -> Config {
+    Config { timestamps: false, congestion: "reno", ..Config::default() }
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn rfc6298_syn_is_repeated_after_one_second_and_backs_off() {
+    let mut t = Test::connect(plain());
+    t.expect(seg().seq(0).syn()).after(ms(999)).quiet();
+    t.after(ms(2)).expect(seg().seq(0).syn()).after(ms(1900)).quiet();
+    t.after(ms(200)).expect(seg().seq(0).syn());
+}
+
+#[test]
+fn rfc9293_rst_that_acks_the_syn_refuses() {
+    let mut t = Test::connect(plain());
+    t.expect(seg().syn()).recv(seg().seq(0).ack(1).rst()).quiet();
+    assert_eq!(t.end.conn.poll_event(), Some(Event::Closed(CloseReason::Refused)));
+}
+
+#[test]
+fn rfc9293_bad_ack_in_syn_sent_is_reset_with_its_own_number() {
+    let mut t = Test::connect(plain());
+    t.expect(seg().syn()).recv(seg().seq(0).ack(5)).expect(seg().seq(5).rst());
+    assert_eq!(t.end.conn.state(), State::SynSent);
+}
+
+#[test]
+fn rfc9293_simultaneous_open() {
+    let mut t = Test::connect(plain());
+    t.expect(seg().seq(0).syn()).recv(seg().seq(0).syn());
+    assert_eq!(t.end.conn.state(), State::SynReceived);
+    t.expect(seg().seq(0).ack(1).syn()).recv(seg().seq(1).ack(1));
+    assert_eq!(t.end.conn.state(), State::Established);
+}
+
+#[test]
+fn rfc5961_rst_in_window_but_not_exact_is_challenged() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(100).ack(1).rst()).expect(seg().seq(1).ack(1));
+    assert_eq!(t.end.conn.state(), State::Established);
+    assert_eq!(t.end.mib.get(Mib::TcpExtTCPChallengeACK), 1);
+    t.recv(seg().seq(1).ack(1).rst());
+    assert_eq!(t.end.conn.state(), State::Closed);
+}
+
+#[test]
+fn rfc5961_syn_in_a_connection_is_challenged() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(50).ack(1).syn()).expect(seg().seq(1).ack(1)).quiet();
+    assert_eq!(t.end.conn.state(), State::Established);
+}
+
+#[test]
+fn rfc5961_ack_of_what_was_never_sent_is_challenged() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(1).ack(5000)).expect(seg().ack(1)).quiet();
+}
+
+#[test]
+fn rfc2018_first_block_is_the_newest() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(1001).ack(1).len(100)).expect(seg().ack(1).sack(1001, 1101));
+    t.recv(seg().seq(2001).ack(1).len(100)).expect(seg().ack(1).sack(2001, 2101).sack(1001, 1101));
+    t.recv(seg().seq(1101).ack(1).len(100)).expect(seg().ack(1).sack(1001, 1201).sack(2001, 2101));
+    t.recv(seg().seq(1).ack(1).len(1000)).expect(seg().ack(1201).sack(2001, 2101));
+}
+
+#[test]
+fn rfc2883_duplicate_is_reported_first() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(1).ack(1).len(500)).expect(seg().ack(501));
+    t.recv(seg().seq(1).ack(1).len(500)).expect(seg().ack(501).sack(1, 501));
+}
+
+#[test]
+fn nagle_holds_a_second_small_segment() {
+    let mut t = Test::established(plain());
+    t.write(10).expect(seg().seq(1).len(10)).write(20).quiet();
+    t.recv(seg().seq(1).ack(11)).expect(seg().seq(11).len(10));
+}
+
+#[test]
+fn nodelay_does_not_hold() {
+    let mut t = Test::established(Config { nodelay: true, ..plain() });
+    t.write(10).expect(seg().seq(1).len(10)).write(20).expect(seg().seq(11).len(10));
+}
+
+#[test]
+fn cork_holds_a_partial_segment_until_its_timer() {
+    let mut t = Test::established(Config { cork: true, ..plain() });
+    t.write(10).quiet().after(ms(400)).expect(seg().seq(1).len(10));
+}
+
+#[test]
+fn rack_resends_what_left_before_the_sacked_after_the_reordering_window() {
+    let mut t = Test::established(plain());
+    t.write(5000);
+    while t.next().is_some() {}
+    t.after(ms(10)).recv(seg().seq(1).ack(1).sack(1001, 2001)).quiet();
+    // min_rtt is 10 ms: a quarter of it is the reordering window.
+    t.after(ms(3)).expect(seg().seq(1).len(1000));
+    assert_eq!(t.end.mib.get(Mib::TcpExtTCPSackRecovery), 1);
+}
+
+#[test]
+fn three_sacked_packets_need_no_reordering_window() {
+    let mut t = Test::established(plain());
+    t.write(6000);
+    while t.next().is_some() {}
+    t.after(ms(10)).recv(seg().seq(1).ack(1).sack(1001, 4001)).expect(seg().seq(1).len(1000));
+}
+
+#[test]
+fn rfc8985_tail_loss_is_probed_before_the_rto() {
+    let mut t = Test::established(plain());
+    t.write(3000);
+    while t.next().is_some() {}
+    t.after(ms(30)).expect(seg().seq(2001).len(1000));
+    assert_eq!(t.end.mib.get(Mib::TcpExtTCPLossProbes), 1);
+    assert_eq!(t.end.mib.get(Mib::TcpExtTCPTimeouts), 0);
+}
+
+#[test]
+fn rto_resends_the_first_and_backs_off() {
+    let mut t = Test::established(Config { early_retrans: 0, ..plain() });
+    t.write(1000).expect(seg().seq(1).len(1000));
+    t.after(ms(225)).expect(seg().seq(1).len(1000)).quiet();
+    t.after(ms(300)).quiet().after(ms(150)).expect(seg().seq(1).len(1000));
+    assert_eq!(t.end.mib.get(Mib::TcpExtTCPTimeouts), 2);
+}
+
+#[test]
+fn close_and_half_close() {
+    let mut t = Test::established(plain());
+    let now = t.now;
+    t.end.with(|c, env| c.handle_shutdown_write(now, env));
+    t.expect(seg().seq(1).ack(1).fin());
+    assert_eq!(t.end.conn.state(), State::FinWait1);
+    t.recv(seg().seq(1).ack(2));
+    assert_eq!(t.end.conn.state(), State::FinWait2);
+    t.recv(seg().seq(1).ack(2).len(100));
+    assert_eq!(t.end.conn.rx_head(), 100);
+    t.recv(seg().seq(101).ack(2).fin()).expect(seg().seq(2).ack(102));
+    assert_eq!(t.end.conn.state(), State::TimeWait);
+}
+
+#[test]
+fn simultaneous_close_goes_through_closing() {
+    let mut t = Test::established(plain());
+    let now = t.now;
+    t.end.with(|c, env| c.handle_shutdown_write(now, env));
+    t.expect(seg().seq(1).fin()).recv(seg().seq(1).ack(1).fin());
+    assert_eq!(t.end.conn.state(), State::Closing);
+    t.expect(seg().seq(2).ack(2)).recv(seg().seq(2).ack(2));
+    assert_eq!(t.end.conn.state(), State::TimeWait);
+}
+
+#[test]
+fn closing_with_unread_data_resets() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(1).ack(1).len(10));
+    t.next();
+    let now = t.now;
+    t.end.with(|c, env| c.handle_close(now, true, env));
+    t.expect(seg().seq(1).rst()).quiet();
+}
+
+#[test]
+fn keepalive_gives_up_after_its_probes() {
+    let cfg = Config {
+        keepalive: true,
+        keepalive_time: Duration::from_secs(10),
+        keepalive_intvl: Duration::from_secs(1),
+        keepalive_probes: 2,
+        ..plain()
+    };
+    let mut t = Test::established(cfg);
+    t.after(ms(10_001)).expect(seg().seq(0).ack(1)).after(ms(1001)).expect(seg().seq(0).ack(1));
+    t.after(ms(1001)).expect(seg().seq(1).rst());
+    assert_eq!(t.end.conn.state(), State::Closed);
+}
+
+#[test]
+fn quick_acks_first_then_every_second_segment() {
+    let mut t = Test::established(plain());
+    let mut acks = 0;
+    for i in 0..60 {
+        t.after(Duration::from_micros(100)).recv(seg().seq(1 + i * 1000).ack(1).len(1000));
+        let (now, head) = (t.now, t.end.conn.rx_head());
+        t.end.with(|c, env| c.handle_consumed(now, head, env));
+        acks += u32::from(t.next().is_some());
+    }
+    assert!((30..=46).contains(&acks), "{acks} ACKs for 60 segments");
+}
