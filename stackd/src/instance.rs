@@ -134,11 +134,9 @@ fn make_dir(path: &Path) -> Result<()> {
     let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) else { return Ok(()) };
     if !dir.exists() {
         let root = rustix::process::geteuid().is_root();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(if root { 0o755 } else { 0o700 })
-            .create(dir)
-            .with_context(|| format!("cannot make {}; choose other paths with --control and --attach", dir.display()))?;
+        fs::DirBuilder::new().recursive(true).mode(if root { 0o755 } else { 0o700 }).create(dir).with_context(
+            || format!("cannot make {}; choose other paths with --control and --attach", dir.display()),
+        )?;
     }
     let meta = fs::metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     let me = rustix::process::geteuid().as_raw();

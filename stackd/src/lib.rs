@@ -6,5 +6,10 @@
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod daemon;
+pub mod dispatch;
 pub mod instance;
+pub mod session;
+pub mod shard;
+pub mod store;
 pub mod telemetry;

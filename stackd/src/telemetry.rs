@@ -7,8 +7,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Sends logs to standard error, as the configuration wants them.
 pub fn init_logs(config: &LogConfig) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.level)
-        .with_context(|| format!("log level {:?} is not a filter; want \"info\" or \"stackd=debug,tonic=warn\"", config.level))?;
+    let filter = EnvFilter::try_new(&config.level).with_context(|| {
+        format!("log level {:?} is not a filter; want \"info\" or \"stackd=debug,tonic=warn\"", config.level)
+    })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let done = match config.format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

@@ -1,8 +1,8 @@
 //! The command line and the environment.
 
+use super::ConfigError;
 use super::file::{DeviceConfig, File, LogFormat, NeighbourConfig, RouteConfig};
 use super::units::{Prefix, Size, Span};
-use super::ConfigError;
 use clap::Parser;
 use std::path::PathBuf;
 
@@ -154,8 +154,9 @@ impl Args {
         }
         for text in address {
             let want = "want DEVICE=ADDRESS/LEN, as tap0=10.0.0.2/24";
-            let (name, prefix) =
-                text.split_once('=').ok_or_else(|| flag_error("--address", format!("{text:?} names no device; {want}")))?;
+            let (name, prefix) = text
+                .split_once('=')
+                .ok_or_else(|| flag_error("--address", format!("{text:?} names no device; {want}")))?;
             let prefix: Prefix = prefix.parse().map_err(|e| flag_error("--address", format!("{e}")))?;
             let device = file.device.iter_mut().find(|d| d.name == name);
             let device = device.ok_or_else(|| {

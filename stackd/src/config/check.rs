@@ -19,7 +19,9 @@ pub(super) fn check(file: &File, source: &Source<'_>) -> Result<(), ConfigError>
     if let Some(spin) = file.spin_us
         && spin > 1_000_000
     {
-        return Err(source.error(&[Step::Key("spin_us")], format!("{spin} us is more than a second; want 0 to 1000000")));
+        return Err(
+            source.error(&[Step::Key("spin_us")], format!("{spin} us is more than a second; want 0 to 1000000"))
+        );
     }
     if let Some(t) = file.stop_timeout
         && t.0 > Duration::from_secs(3600)
@@ -42,7 +44,9 @@ pub(super) fn check(file: &File, source: &Source<'_>) -> Result<(), ConfigError>
         if let (super::Destination::Network(to), Some(via)) = (&route.to, route.via)
             && to.addr.is_ipv4() != via.is_ipv4()
         {
-            return Err(source.error(&at("via"), format!("{via} is of another family than {to}; want a gateway of the same")));
+            return Err(
+                source.error(&at("via"), format!("{via} is of another family than {to}; want a gateway of the same"))
+            );
         }
     }
     for (index, neighbour) in file.neighbour.iter().enumerate() {
@@ -69,10 +73,17 @@ fn check_device(index: usize, device: &DeviceConfig, file: &File, source: &Sourc
     };
     let DeviceConfig { name, kind, queues, mtu, listen, connect, host_name, host_addresses, netns, .. } = device;
     let legal = |n: &str| {
-        !n.is_empty() && n.len() <= MAX_NAME && !n.contains(|c: char| c == '/' || c.is_whitespace()) && n != "." && n != ".."
+        !n.is_empty()
+            && n.len() <= MAX_NAME
+            && !n.contains(|c: char| c == '/' || c.is_whitespace())
+            && n != "."
+            && n != ".."
     };
     if !legal(name) {
-        return fail("name", format!("{name:?} cannot name an interface; want 1 to {MAX_NAME} bytes without '/' and spaces"));
+        return fail(
+            "name",
+            format!("{name:?} cannot name an interface; want 1 to {MAX_NAME} bytes without '/' and spaces"),
+        );
     }
     if name == "lo" {
         return fail("name", "\"lo\" is always there; want another name".into());
@@ -87,8 +98,16 @@ fn check_device(index: usize, device: &DeviceConfig, file: &File, source: &Sourc
         // RFC 8200, 5: "IPv6 requires that every link in the Internet have an MTU of 1280 octets or greater."
         return fail("mtu", format!("{mtu} with an IPv6 address; want at least 1280"));
     }
-    if let Some(0) = queues {
-        return fail("queues", "0 queues; want at least 1, or leave it out for one a worker".into());
+    let workers = u16::from(file.workers.unwrap_or(1));
+    if let Some(n) = queues
+        && *n != workers
+    {
+        return fail("queues", format!("{n} queues for {workers} workers; want as many as workers, or leave it out"));
+    }
+    if let Some(text) = &device.qdisc
+        && let Err(why) = text.parse::<stackd_qdisc::QdiscConfig>()
+    {
+        return fail("qdisc", why.to_string());
     }
     match kind {
         DeviceKind::Tap => {
@@ -107,10 +126,16 @@ fn check_device(index: usize, device: &DeviceConfig, file: &File, source: &Sourc
                 return fail("kind", "a wire needs one of: listen = \"/path\", connect = \"/path\"".into());
             }
             if host_name.is_some() || !host_addresses.is_empty() || netns.is_some() {
-                return fail("kind", "a wire has no side in the kernel: leave host_name, host_addresses and netns out".into());
+                return fail(
+                    "kind",
+                    "a wire has no side in the kernel: leave host_name, host_addresses and netns out".into(),
+                );
             }
-            if queues.is_some_and(|q| q > 1) {
-                return fail("queues", "a wire has one queue; want 1, or leave it out".into());
+            if workers > 1 {
+                return fail(
+                    "kind",
+                    format!("a wire has one queue, and there are {workers} workers; want workers = 1, or a TAP"),
+                );
             }
         }
     }

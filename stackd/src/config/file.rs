@@ -114,19 +114,10 @@ pub struct DeviceConfig {
     /// Bottleneck for frames that leave through this device.
     #[serde(default)]
     pub emulate: Option<EmulateConfig>,
-    /// Bottleneck for frames that arrive through this device.
-    #[serde(default)]
-    pub emulate_ingress: Option<EmulateConfig>,
-    /// Whether to hand whole GSO frames and unfinished checksums to the device; false = segment in software.
-    #[serde(default = "yes")]
-    pub offload: bool,
 }
 
 fn default_mtu() -> u32 {
     1500
-}
-fn yes() -> bool {
-    true
 }
 
 /// What a device is.

@@ -15,7 +15,9 @@ mod tests;
 
 pub use args::Args;
 pub use error::ConfigError;
-pub use file::{DeviceConfig, DeviceKind, EmulateConfig, LogConfig, LogFormat, NeighbourConfig, QuotaConfig, RouteConfig, RouteKind};
+pub use file::{
+    DeviceConfig, DeviceKind, EmulateConfig, LogConfig, LogFormat, NeighbourConfig, QuotaConfig, RouteConfig, RouteKind,
+};
 pub use paths::runtime_dir;
 pub use units::{BadValue, Destination, Mac, Percent, Prefix, Rate, Size, Span};
 
@@ -63,7 +65,9 @@ impl Config {
                     source: name.clone(),
                     place: None,
                     key: String::new(),
-                    message: format!("cannot be read: {e}; name a readable file with --config, or leave it out for the default"),
+                    message: format!(
+                        "cannot be read: {e}; name a readable file with --config, or leave it out for the default"
+                    ),
                 })?;
                 Self::from_text(&name, &text, args)
             }
@@ -77,19 +81,8 @@ impl Config {
         check::check(&file, &source)?;
         let file = args.merge(file)?;
         let dir = paths::runtime_dir();
-        let File {
-            control,
-            attach,
-            workers,
-            spin_us,
-            stop_timeout,
-            log,
-            quota,
-            sysctl,
-            device,
-            route,
-            neighbour,
-        } = file;
+        let File { control, attach, workers, spin_us, stop_timeout, log, quota, sysctl, device, route, neighbour } =
+            file;
         let mut sysctls = Vec::new();
         for (key, value) in sysctl {
             let value = file::sysctl_text(&value).ok_or_else(|| {
@@ -117,7 +110,12 @@ impl Config {
     /// An error about a sysctl that the stack refused, placed where it was written if that was the file.
     pub fn sysctl_error(&self, args: &Args, key: &str, message: impl std::fmt::Display) -> ConfigError {
         if args.sysctls().is_ok_and(|s| s.iter().any(|(k, _)| k == key)) {
-            return ConfigError { source: "--sysctl".into(), place: None, key: key.into(), message: message.to_string() };
+            return ConfigError {
+                source: "--sysctl".into(),
+                place: None,
+                key: key.into(),
+                message: message.to_string(),
+            };
         }
         let text = args.config.as_ref().and_then(|p| std::fs::read_to_string(p).ok()).unwrap_or_default();
         Source::new(&self.source, &text).error(&[Step::Key("sysctl"), Step::Key(key)], message)

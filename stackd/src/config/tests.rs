@@ -87,7 +87,8 @@ fn flags_win_over_the_file_and_add_to_it() {
         sysctl: vec!["net.ipv4.tcp_sack=0".into()],
         ..Args::default()
     };
-    let config = Config::from_text("stackd.toml", "workers = 1\n[sysctl]\n\"net.ipv4.tcp_sack\" = 1", &args).expect("fine");
+    let config =
+        Config::from_text("stackd.toml", "workers = 1\n[sysctl]\n\"net.ipv4.tcp_sack\" = 1", &args).expect("fine");
     assert_eq!(config.workers, 2);
     assert_eq!(config.devices[0].name, "tap7");
     assert_eq!(config.devices[0].addresses[0].to_string(), "10.7.0.2/24");

@@ -119,7 +119,8 @@ impl FromStr for Mac {
         let mut parts = text.split(':');
         for byte in &mut mac {
             let part = parts.next().filter(|p| p.len() == 2);
-            *byte = part.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or_else(|| bad(text, "a MAC address", want))?;
+            *byte =
+                part.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or_else(|| bad(text, "a MAC address", want))?;
         }
         if parts.next().is_some() {
             return Err(bad(text, "a MAC address", want));
@@ -152,9 +153,11 @@ impl FromStr for Prefix {
         let max = if addr.is_ipv4() { 32 } else { 128 };
         let len = match len {
             None => max,
-            Some(len) => len.parse().ok().filter(|&l| l <= max).ok_or_else(|| {
-                bad(text, &format!("an address with a prefix length (at most {max} here)"), want)
-            })?,
+            Some(len) => len
+                .parse()
+                .ok()
+                .filter(|&l| l <= max)
+                .ok_or_else(|| bad(text, &format!("an address with a prefix length (at most {max} here)"), want))?,
         };
         Ok(Self { addr, len })
     }

@@ -1,0 +1,174 @@
+//! Start and stop: everything is opened before anybody is told that the daemon is ready, and stopped in the reverse order.
+
+use crate::clock::os_random_u64;
+use crate::config::{Args, Config, ConfigError};
+use crate::control::backend::{Backend, Command};
+use crate::control::{self, Facts, Limits};
+use crate::instance::Instance;
+use crate::session::attach::{self, Sessions};
+use crate::shard::{self, Mailer, Message};
+use crate::telemetry;
+use anyhow::{Context, Result};
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Finds what only the stack can judge: sysctls, qdiscs, routes. Opens nothing.
+pub fn check(config: &Config, args: &Args) -> Result<(), ConfigError> {
+    shard::rehearse(config, args)
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(config: &Config, args: &Args) -> Result<()> {
+    telemetry::init_logs(&config.log)?;
+    let mut instance = Instance::acquire(&config.control)?;
+    let private = !rustix::process::geteuid().is_root();
+    // Clients of every user may attach to root's daemon (what they may do is decided by who they are); an ordinary user's
+    // daemon is that user's own.
+    let attach_listener = instance.listen_seqpacket(&config.attach, if private { 0o600 } else { 0o666 })?;
+    let control_listener = instance.listen_stream(&config.control, if private { 0o600 } else { 0o666 })?;
+
+    let sessions = Sessions::new(config.quota.sessions);
+    let shards = Shards::start(config, args, &sessions)?;
+    let attach = attach::Server::start(attach_listener, shards.mailers.clone(), sessions, config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the control plane's runtime cannot start")?;
+    let result = runtime.block_on(serve(config, args, control_listener, &shards));
+
+    telemetry::notify(&[NotifyState::Stopping]);
+    tracing::info!("stopping: connections get {:?} to finish", config.stop_timeout.0);
+    drop(attach);
+    shards.stop(config);
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    drop(instance);
+    tracing::info!("stopped");
+    result
+}
+
+/// Serves the control socket until a signal ends it.
+async fn serve(
+    config: &Config,
+    args: &Args,
+    listener: std::os::unix::net::UnixListener,
+    shards: &Shards,
+) -> Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = control::serve(listener, shards.backend.clone(), facts(config, args), Limits::default(), async move {
+        let _ = stopped.await;
+    });
+    let mut server = tokio::spawn(server);
+    let watchdog =
+        sd_notify::watchdog_enabled().map(|limit| tokio::spawn(feed_watchdog(shards.backend.clone(), limit)));
+
+    tracing::info!(
+        control = %config.control.display(),
+        attach = %config.attach.display(),
+        workers = config.workers,
+        devices = config.devices.len(),
+        "ready"
+    );
+    let status = format!("{} worker(s), {} device(s)", config.workers, config.devices.len());
+    telemetry::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+
+    let result = tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+        ended = &mut server => match ended {
+            Ok(Ok(())) => Err(anyhow::anyhow!("the control server ended by itself")),
+            Ok(Err(e)) => Err(e.context("the control server failed")),
+            Err(e) => Err(anyhow::Error::from(e).context("the control server crashed")),
+        },
+    };
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
+    }
+    let _ = stop.send(());
+    result
+}
+
+/// What the daemon tells about itself.
+fn facts(config: &Config, args: &Args) -> Facts {
+    let clock_hz = config.sysctls.iter().rfind(|(name, _)| name == "stackd.clock_hz").and_then(|(_, v)| v.parse().ok());
+    Facts {
+        version: env!("CARGO_PKG_VERSION").into(),
+        control_path: config.control.clone(),
+        attach_path: config.attach.clone(),
+        config_path: args.config.clone().unwrap_or_default(),
+        clock_hz: clock_hz.unwrap_or(0),
+        boot_id: os_random_u64(),
+    }
+}
+
+/// Tells the service manager that all is well as long as every shard answers.
+async fn feed_watchdog(backend: Backend, limit: Duration) {
+    let mut tick = tokio::time::interval(limit / 2);
+    loop {
+        tick.tick().await;
+        if matches!(tokio::time::timeout(limit / 2, backend.ask_all(Command::ShardInfo)).await, Ok(Ok(_))) {
+            telemetry::notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// The running shards.
+struct Shards {
+    threads: Vec<JoinHandle<()>>,
+    mailers: Vec<Mailer>,
+    backend: Backend,
+}
+
+impl Shards {
+    fn start(config: &Config, args: &Args, sessions: &Arc<Sessions>) -> Result<Self> {
+        let workers = usize::from(config.workers);
+        let mut queues = shard::device::open_all(config, args)?;
+        let (mut mailers, mut handles, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..workers {
+            let (mailer, handle, mailbox) = shard::mailbox()?;
+            mailers.push(mailer);
+            handles.push(handle);
+            boxes.push(mailbox);
+        }
+        let seed = os_random_u64();
+        let steering = Arc::new(shard::Steering::new(config.workers));
+        let mut threads = Vec::new();
+        for (index, mailbox) in boxes.into_iter().enumerate() {
+            let devices = queues.remove(0);
+            let shard = shard::Shard::new(
+                index,
+                config,
+                args,
+                devices,
+                mailbox,
+                mailers.clone(),
+                &steering,
+                sessions.clone(),
+                seed,
+            )?;
+            let thread = std::thread::Builder::new()
+                .name(format!("shard{index}"))
+                .spawn(move || shard.run())
+                .context("a worker thread cannot start")?;
+            threads.push(thread);
+        }
+        Ok(Self { threads, mailers, backend: Backend::new(handles) })
+    }
+
+    fn stop(self, config: &Config) {
+        for mailer in &self.mailers {
+            mailer.send(Message::Stop(config.stop_timeout.0));
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker crashed");
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The one syscall table: what a client asks, over shared memory or gRPC, becomes a call of the stack and an answer.
+//!
+//! `ring.rs` reads shared-memory entries into [`SocketCall`]s and writes answers back; `wait.rs` keeps what completes later.
+
+mod ring;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+pub use ring::{kick, serve_ring};
+pub use wait::{Answer, Wait, WaitKind, begin, complete, socket_event};
+
+use crate::control::backend::{SocketCall, SocketResult};
+use crate::store::{HeapDatagram, SessionKey, Store};
+use bytes::Bytes;
+use stackd_base::{Errno, Instant};
+use stackd_netstack::{Domain, Readiness, Shutdown, SocketKind, Stack};
+use stackd_proto::StatusError;
+use std::net::SocketAddr;
+
+const AF_INET: i32 = 2;
+const AF_INET6: i32 = 10;
+const SOCK_STREAM: i32 = 1;
+const SOCK_DGRAM: i32 = 2;
+/// SOCK_NONBLOCK and SOCK_CLOEXEC may be or'ed into the type (socket(2)); both are the client's own business.
+const SOCK_TYPE_MASK: i32 = 0xf;
+const IPPROTO_TCP: i32 = 6;
+const IPPROTO_UDP: i32 = 17;
+/// Most bytes one `Receive` of a datagram can need.
+const MAX_DATAGRAM: usize = 65_535;
+
+/// The stack, and where its sockets' bytes live: what a call acts upon.
+#[derive(Debug)]
+pub struct Core {
+    /// The protocols.
+    pub stack: Stack,
+    /// The bytes, and whose they are.
+    pub store: Store,
+}
+
+/// Executes one call for a session. What would have to wait answers EAGAIN (EINPROGRESS for connect); `Poll` answers what holds now.
+pub fn execute(core: &mut Core, now: Instant, session: SessionKey, call: SocketCall) -> Result<SocketResult, Errno> {
+    core.store.count_call(session);
+    match call {
+        SocketCall::Socket { family, kind, protocol } => socket(core, now, session, family, kind, protocol),
+        SocketCall::Bind { socket, local } => {
+            let sock = core.store.sock(session, socket)?;
+            core.stack.bind(sock, local)?;
+            let bound = core.stack.local_addr(sock)?;
+            core.store.claim(session, socket, bound.port());
+            Ok(SocketResult::Bound(bound))
+        }
+        SocketCall::Listen { socket, backlog } => {
+            let sock = core.store.sock(session, socket)?;
+            core.stack.listen(sock, backlog)?;
+            core.store.claim(session, socket, core.stack.local_addr(sock)?.port());
+            Ok(SocketResult::Done)
+        }
+        SocketCall::Connect { socket, remote } => {
+            let sock = core.store.sock(session, socket)?;
+            core.stack.connect(now, sock, remote, &mut core.store)?;
+            Ok(SocketResult::Done)
+        }
+        SocketCall::Accept { socket } => {
+            let sock = core.store.sock(session, socket)?;
+            accept(core, now, session, sock)
+        }
+        SocketCall::Shutdown { socket, how } => {
+            let sock = core.store.sock(session, socket)?;
+            let how = match how {
+                0 => Shutdown::Read,
+                1 => Shutdown::Write,
+                2 => Shutdown::Both,
+                _ => return Err(Errno::EINVAL),
+            };
+            core.stack.shutdown(now, sock, how, &mut core.store)?;
+            Ok(SocketResult::Done)
+        }
+        SocketCall::Close { socket } => {
+            let sock = core.store.sock(session, socket)?;
+            close(core, now, session, socket, sock);
+            Ok(SocketResult::Done)
+        }
+        SocketCall::SetOption { socket, level, name, value } => {
+            let sock = core.store.sock(session, socket)?;
+            core.stack.set_option(now, sock, level, name, &value, &mut core.store)?;
+            Ok(SocketResult::Done)
+        }
+        SocketCall::GetOption { socket, level, name, max } => {
+            let sock = core.store.sock(session, socket)?;
+            let mut value = vec![0; (max as usize).min(4096)];
+            let len = core.stack.get_option(now, sock, level, name, &mut value)?;
+            value.truncate(len);
+            Ok(SocketResult::Option(value))
+        }
+        SocketCall::GetNames { socket } => {
+            let sock = core.store.sock(session, socket)?;
+            Ok(SocketResult::Names { local: core.stack.local_addr(sock)?, remote: core.stack.peer_addr(sock).ok() })
+        }
+        SocketCall::Send { socket, data, to } => send(core, now, session, socket, &data, to),
+        SocketCall::Receive { socket, max, peek } => receive(core, now, session, socket, max as usize, peek),
+        SocketCall::Poll { socket, events } => {
+            let sock = core.store.sock(session, socket)?;
+            let ready = core.stack.readiness(sock);
+            Ok(SocketResult::Ready(ready.0 & wait::mask(events)))
+        }
+    }
+}
+
+fn socket(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    family: i32,
+    kind: i32,
+    protocol: i32,
+) -> Result<SocketResult, Errno> {
+    let domain = match family {
+        AF_INET => Domain::V4,
+        AF_INET6 => Domain::V6,
+        _ => return Err(Errno::EAFNOSUPPORT),
+    };
+    let kind = match (kind & SOCK_TYPE_MASK, protocol) {
+        (SOCK_STREAM, 0 | IPPROTO_TCP) => SocketKind::Stream,
+        (SOCK_DGRAM, 0 | IPPROTO_UDP) => SocketKind::Dgram,
+        (SOCK_STREAM | SOCK_DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
+        _ => return Err(Errno::ESOCKTNOSUPPORT),
+    };
+    let owner = core.store.admit(session)?;
+    let sock = core.stack.socket(now, domain, kind, owner, &mut core.store)?;
+    match core.store.adopt(session, sock, kind) {
+        Ok(number) => {
+            core.store.set_readiness(sock, core.stack.readiness(sock));
+            Ok(SocketResult::Socket(number))
+        }
+        Err(error) => {
+            // Nobody learnt of it, so nobody can miss it.
+            let _ = core.stack.close(now, sock, &mut core.store);
+            Err(error)
+        }
+    }
+}
+
+fn accept(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    listener: stackd_base::SockId,
+) -> Result<SocketResult, Errno> {
+    loop {
+        let (sock, remote) = core.stack.accept(now, listener, &mut core.store)?;
+        // A child whose FIFO could not be made when its handshake ended is gone already; the next one may be whole.
+        let Ok(number) = core.store.adopt(session, sock, SocketKind::Stream) else {
+            let _ = core.stack.abort(now, sock, &mut core.store);
+            continue;
+        };
+        core.store.set_readiness(sock, core.stack.readiness(sock));
+        let local = core.stack.local_addr(sock)?;
+        core.store.claim(session, number, local.port());
+        return Ok(SocketResult::Accepted { socket: number, local, remote });
+    }
+}
+
+/// close(2). What was written is still sent; the number is the client's no more.
+pub fn close(core: &mut Core, now: Instant, session: SessionKey, number: u32, sock: stackd_base::SockId) {
+    for wait in core.store.take_waits(session, number) {
+        complete(core, wait.answer, Err(Errno::EBADF));
+    }
+    // The number is given up first: closing may end the socket at once, and its FIFO with it.
+    core.store.abandon(session, number);
+    let _ = core.stack.close(now, sock, &mut core.store);
+    core.store.reap(session, number);
+}
+
+fn send(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    number: u32,
+    data: &Bytes,
+    to: Option<SocketAddr>,
+) -> Result<SocketResult, Errno> {
+    let sock = core.store.sock(session, number)?;
+    if core.store.kind(session, number)? == SocketKind::Dgram {
+        let sent = core.stack.send_to(now, sock, to, data, &mut core.store)?;
+        core.store.count_sent(session, sent as u64);
+        return Ok(SocketResult::Sent(sent as u64));
+    }
+    if let Some(error) = core.stack.take_error(sock) {
+        return Err(error);
+    }
+    let ready = core.stack.readiness(sock);
+    if ready.contains(Readiness::HUP) {
+        return Err(Errno::EPIPE);
+    }
+    let fifo = core.stack.fifo(sock).ok_or(Errno::ENOTCONN)?;
+    let Some((taken, head)) = core.store.heap_write(fifo, data)? else {
+        return if data.is_empty() { Ok(SocketResult::Sent(0)) } else { Err(Errno::EAGAIN) };
+    };
+    core.stack.written(now, sock, head, &mut core.store)?;
+    core.store.count_sent(session, taken as u64);
+    Ok(SocketResult::Sent(taken as u64))
+}
+
+fn receive(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    number: u32,
+    max: usize,
+    peek: bool,
+) -> Result<SocketResult, Errno> {
+    let sock = core.store.sock(session, number)?;
+    if core.store.kind(session, number)? == SocketKind::Dgram {
+        return receive_datagram(core, sock, session, max, peek);
+    }
+    let Some(fifo) = core.stack.fifo(sock) else {
+        return Err(core.stack.take_error(sock).unwrap_or(Errno::ENOTCONN));
+    };
+    let (data, tail) = core.store.heap_read(fifo, max, peek)?;
+    if !data.is_empty() {
+        if !peek {
+            core.stack.consumed(now, sock, tail, &mut core.store)?;
+            core.store.count_received(session, data.len() as u64);
+        }
+        let full_length = data.len() as u64;
+        return Ok(SocketResult::Received { data: data.into(), from: None, full_length, end_of_stream: false });
+    }
+    if let Some(error) = core.stack.take_error(sock) {
+        return Err(error);
+    }
+    if core.stack.readiness(sock).intersects(Readiness::RDHUP | Readiness::HUP) {
+        return Ok(SocketResult::Received { data: Bytes::new(), from: None, full_length: 0, end_of_stream: true });
+    }
+    if max == 0 {
+        return Ok(SocketResult::Received { data: Bytes::new(), from: None, full_length: 0, end_of_stream: false });
+    }
+    Err(Errno::EAGAIN)
+}
+
+fn receive_datagram(
+    core: &mut Core,
+    sock: stackd_base::SockId,
+    session: SessionKey,
+    max: usize,
+    peek: bool,
+) -> Result<SocketResult, Errno> {
+    if let Some(error) = core.stack.take_error(sock) {
+        return Err(error);
+    }
+    let fifo = core.stack.fifo(sock).ok_or(Errno::EAGAIN)?;
+    let datagram = core.store.heap_datagram(fifo, max.min(MAX_DATAGRAM), peek)?.ok_or(Errno::EAGAIN)?;
+    let HeapDatagram { data, full, from, last } = datagram;
+    if last {
+        core.stack.rx_drained(sock);
+    }
+    core.store.count_received(session, data.len() as u64);
+    Ok(SocketResult::Received { data: data.into(), from, full_length: full as u64, end_of_stream: false })
+}
+
+/// An errno as the control plane says it.
+pub fn status(errno: Errno) -> StatusError {
+    StatusError::from_raw(errno as i32, errno.text())
+}

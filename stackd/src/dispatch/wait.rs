@@ -1,0 +1,129 @@
+//! Calls that complete later: a poll, a connect, an accept.
+
+use super::{Core, execute, status};
+use crate::control::backend::{Reply, SocketCall, SocketResult};
+use crate::store::SessionKey;
+use stackd_base::{Errno, Instant, SockId};
+use stackd_netstack::{Readiness, SockEvent};
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub enum Answer {
+    /// A completion on a client's ring.
+    Ring {
+        /// The session.
+        session: SessionKey,
+        /// The ring pair.
+        ring: u32,
+        /// What the client called it.
+        user_data: u64,
+    },
+    /// A gRPC call.
+    Grpc(Reply<SocketResult>),
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitKind {
+    /// Any of these EPOLL* bits.
+    Poll(u32),
+    /// The end of a handshake.
+    Connect,
+    /// A connection to accept.
+    Accept,
+}
+
+/// A call that waits.
+#[derive(Debug)]
+pub struct Wait {
+    /// For what.
+    pub kind: WaitKind,
+    /// Who hears of it.
+    pub answer: Answer,
+}
+
+/// ERR and HUP are always waited for (poll(2)).
+pub fn mask(events: u32) -> u32 {
+    events | Readiness::ERR.0 | Readiness::HUP.0
+}
+
+impl WaitKind {
+    fn wants(self, ready: Readiness) -> bool {
+        let bits = match self {
+            Self::Poll(events) => mask(events),
+            Self::Connect => mask(Readiness::OUT.0),
+            Self::Accept => mask(Readiness::IN.0),
+        };
+        ready.0 & bits != 0
+    }
+}
+
+/// Starts a wait, or answers at once if it need not wait.
+pub fn begin(core: &mut Core, now: Instant, session: SessionKey, number: u32, wait: Wait) {
+    let sock = match core.store.sock(session, number) {
+        Ok(sock) => sock,
+        Err(error) => return complete(core, wait.answer, Err(error)),
+    };
+    let ready = core.stack.readiness(sock);
+    if let Some(wait) = try_finish(core, now, session, number, sock, ready, wait)
+        && let Err((wait, error)) = core.store.add_wait(session, number, wait)
+    {
+        complete(core, wait.answer, Err(error));
+    }
+}
+
+/// A socket's readiness changed: tells the client's shared word and whoever waits.
+pub fn socket_event(core: &mut Core, now: Instant, event: SockEvent) {
+    let SockEvent { sock, readiness, .. } = event;
+    core.store.set_readiness(sock, readiness);
+    let Some((session, number)) = core.store.locate(sock) else { return };
+    if !core.store.has_waits(session, number) {
+        return;
+    }
+    for wait in core.store.take_waits(session, number) {
+        let ready = core.stack.readiness(sock);
+        if let Some(wait) = try_finish(core, now, session, number, sock, ready, wait)
+            && let Err((wait, error)) = core.store.add_wait(session, number, wait)
+        {
+            complete(core, wait.answer, Err(error));
+        }
+    }
+}
+
+/// Answers if what is waited for holds; else gives the wait back.
+fn try_finish(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    number: u32,
+    sock: SockId,
+    ready: Readiness,
+    wait: Wait,
+) -> Option<Wait> {
+    if !wait.kind.wants(ready) {
+        return Some(wait);
+    }
+    let result = match wait.kind {
+        WaitKind::Poll(events) => Ok(SocketResult::Ready(ready.0 & mask(events))),
+        WaitKind::Connect => match core.stack.take_error(sock) {
+            Some(error) => Err(error),
+            None => Ok(SocketResult::Done),
+        },
+        WaitKind::Accept => match execute(core, now, session, SocketCall::Accept { socket: number }) {
+            // Somebody else took it: wait on.
+            Err(Errno::EAGAIN) => return Some(wait),
+            result => result,
+        },
+    };
+    complete(core, wait.answer, result);
+    None
+}
+
+/// Delivers an answer.
+pub fn complete(core: &mut Core, answer: Answer, result: Result<SocketResult, Errno>) {
+    match answer {
+        // A gRPC call that was given up meanwhile is nobody's loss.
+        Answer::Grpc(reply) => drop(reply.send(result.map_err(status))),
+        Answer::Ring { session, ring, user_data } => super::ring::answer(core, session, ring, user_data, result),
+    }
+}

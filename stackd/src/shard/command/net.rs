@@ -1,0 +1,530 @@
+//! `ip link|addr|route|neigh`: the IP layer's tables, shown and changed.
+
+use stackd_base::{DropCounters, Instant, MibCounters, PortId, SplitMix64};
+use stackd_netstack::Stack;
+use stackd_netstack::addr::{Address, Prefix, Scope};
+use stackd_netstack::ip::{IpEnv, IpLayer};
+use stackd_netstack::neigh::{Neighbour, NudState};
+use stackd_netstack::port::Port;
+use stackd_netstack::route::{CcName, Route, RouteError, RouteOptions, RouteOrigin, RouteType};
+use stackd_proto::v1::{Errno, ModifyMode};
+use stackd_proto::{StatusError, v1};
+use stackd_wire::MacAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const IFF_UP: u32 = 0x1;
+const IFF_BROADCAST: u32 = 0x2;
+const IFF_LOOPBACK: u32 = 0x8;
+const IFF_MULTICAST: u32 = 0x1000;
+const IFF_LOWER_UP: u32 = 0x1_0000;
+const IFA_F_SECONDARY: u32 = 0x1;
+const IFA_F_DEPRECATED: u32 = 0x20;
+const IFA_F_PERMANENT: u32 = 0x80;
+const TABLE_MAIN: u32 = 254;
+const TX_QUEUE_LEN: u32 = 1000;
+
+/// 4 or 16 bytes, network order.
+pub fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn ip(argument: &str, bytes: &[u8]) -> Result<IpAddr, StatusError> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Ok(Ipv4Addr::from(v4).into());
+    }
+    match <[u8; 16]>::try_from(bytes) {
+        Ok(v6) => Ok(Ipv6Addr::from(v6).into()),
+        Err(_) => Err(StatusError::invalid(argument, format!("{} bytes", bytes.len()), "not an address")
+            .remedy("4 bytes (IPv4) or 16 bytes (IPv6)")),
+    }
+}
+
+fn optional_ip(argument: &str, bytes: &[u8]) -> Result<Option<IpAddr>, StatusError> {
+    if bytes.is_empty() { Ok(None) } else { ip(argument, bytes).map(Some) }
+}
+
+/// The interface called `name`.
+pub fn port<'a>(layer: &'a IpLayer, name: &str) -> Result<&'a Port, StatusError> {
+    layer.ports().iter().find(|p| p.config.name == name).ok_or_else(|| {
+        let names: Vec<&str> = layer.ports().iter().map(|p| p.config.name.as_str()).collect();
+        StatusError::new(Errno::Enodev, "no such device")
+            .argument("dev", name)
+            .remedy(format!("one of {}", names.join(", ")))
+    })
+}
+
+fn name_of(layer: &IpLayer, id: Option<PortId>) -> String {
+    id.and_then(|id| layer.port(id)).map(|p| p.config.name.clone()).unwrap_or_default()
+}
+
+/// One interface. `kind`: what the shell knows of the device; `queues`: how many.
+pub fn link(p: &Port, kind: &str, queues: u32) -> v1::Link {
+    let c = &p.config;
+    let stackd_netstack::port::PortStats {
+        rx_packets,
+        rx_bytes,
+        rx_dropped,
+        rx_multicast,
+        tx_packets,
+        tx_bytes,
+        tx_dropped,
+    } = p.stats;
+    let mut flags = if p.up { IFF_UP | IFF_LOWER_UP } else { 0 };
+    flags |= if c.loopback { IFF_LOOPBACK } else { IFF_BROADCAST | IFF_MULTICAST };
+    let mut offloads = Vec::new();
+    if c.caps.tx_csum {
+        offloads.push("tx-checksumming".to_owned());
+    }
+    if c.caps.tso_max > 0 {
+        offloads.push("tcp-segmentation-offload".to_owned());
+    }
+    v1::Link {
+        index: p.id.0,
+        name: c.name.clone(),
+        kind: kind.to_owned(),
+        flags,
+        mtu: c.mtu,
+        qdisc: p.qdisc().kind().to_owned(),
+        operstate: if c.loopback {
+            "UNKNOWN"
+        } else if p.up {
+            "UP"
+        } else {
+            "DOWN"
+        }
+        .to_owned(),
+        tx_queue_len: TX_QUEUE_LEN,
+        hardware_address: c.mac.0.to_vec(),
+        broadcast_address: if c.loopback { vec![0; 6] } else { vec![0xff; 6] },
+        stats: Some(v1::LinkStats {
+            rx_bytes,
+            rx_packets,
+            rx_errors: 0,
+            rx_dropped,
+            rx_missed: 0,
+            rx_multicast,
+            tx_bytes,
+            tx_packets,
+            tx_errors: 0,
+            tx_dropped,
+            tx_carrier: 0,
+            tx_collisions: 0,
+        }),
+        offloads,
+        queues,
+        gso_max_size: c.caps.tso_max,
+        min_mtu: 68,
+        max_mtu: 65_535,
+    }
+}
+
+/// `ip link set`: what a stack can change of an interface by itself.
+pub fn set_link(layer: &mut IpLayer, request: &v1::SetLinkRequest) -> Result<v1::SetLinkResponse, StatusError> {
+    let v1::SetLinkRequest { name, up, mtu, hardware_address, tx_queue_len, promiscuous } = request;
+    let id = port(layer, name)?.id;
+    if let Some(mtu) = mtu
+        && !(68..=65_535).contains(mtu)
+    {
+        return Err(StatusError::invalid("mtu", mtu, "out of range").remedy("68 to 65535"));
+    }
+    let mac = match hardware_address {
+        None => None,
+        Some(bytes) => match <[u8; 6]>::try_from(&**bytes) {
+            Ok(mac) if mac[0] & 1 == 0 => Some(MacAddr(mac)),
+            _ => {
+                return Err(StatusError::invalid("address", format!("{bytes:02x?}"), "not the address of one station"));
+            }
+        },
+    };
+    if tx_queue_len.is_some() || promiscuous == &Some(true) {
+        return Err(StatusError::new(Errno::Eopnotsupp, "cannot be changed here")
+            .argument(if tx_queue_len.is_some() { "txqueuelen" } else { "promisc" }, "")
+            .remedy("set the limit of the qdisc: tc qdisc replace dev ... root pfifo_fast limit N"));
+    }
+    let Some(p) = layer.port_mut(id) else { return Err(StatusError::new(Errno::Enodev, "no such device")) };
+    p.up = up.unwrap_or(p.up);
+    p.config.mtu = mtu.unwrap_or(p.config.mtu);
+    p.config.mac = mac.unwrap_or(p.config.mac);
+    Ok(v1::SetLinkResponse {})
+}
+
+/// `ip addr show`.
+pub fn addresses(
+    layer: &IpLayer,
+    request: &v1::ListAddressesRequest,
+) -> Result<v1::ListAddressesResponse, StatusError> {
+    let only = if request.device.is_empty() { None } else { Some(port(layer, &request.device)?.id) };
+    let shown = layer.addrs().iter().filter(|a| only.is_none_or(|p| p == a.port));
+    let addresses = shown
+        .map(|a| {
+            let Address { addr, prefix_len, scope, port, secondary, deprecated } = *a;
+            let device = name_of(layer, Some(port));
+            v1::Address {
+                label: if addr.is_ipv4() { device.clone() } else { String::new() },
+                device,
+                address: octets(addr),
+                prefix_len: prefix_len.into(),
+                scope: scope_to_proto(scope) as i32,
+                broadcast: a.broadcast().map(|b| b.octets().to_vec()).unwrap_or_default(),
+                peer: Vec::new(),
+                valid_lifetime_s: None,
+                preferred_lifetime_s: None,
+                flags: IFA_F_PERMANENT
+                    | if secondary { IFA_F_SECONDARY } else { 0 }
+                    | if deprecated { IFA_F_DEPRECATED } else { 0 },
+            }
+        })
+        .collect();
+    Ok(v1::ListAddressesResponse { addresses })
+}
+
+fn scope_to_proto(scope: Scope) -> v1::Scope {
+    match scope {
+        Scope::Global => v1::Scope::Global,
+        Scope::Link => v1::Scope::Link,
+        Scope::Host => v1::Scope::Host,
+    }
+}
+
+/// `ip addr add|replace|change|del`.
+pub fn modify_address(
+    layer: &mut IpLayer,
+    request: &v1::ModifyAddressRequest,
+) -> Result<v1::ModifyAddressResponse, StatusError> {
+    let a = request.address.as_ref().ok_or_else(|| StatusError::invalid("address", "", "missing"))?;
+    let addr = ip("address", &a.address)?;
+    let id = port(layer, &a.device)?.id;
+    let len = u8::try_from(a.prefix_len).ok().filter(|&l| l <= if addr.is_ipv4() { 32 } else { 128 });
+    let len = len.ok_or_else(|| StatusError::invalid("prefix_len", a.prefix_len, "longer than an address"))?;
+    let present = layer.addrs().on(id).any(|x| x.addr == addr);
+    let shown = format!("{addr}/{len}");
+    match (request.mode(), present) {
+        (ModifyMode::Unspecified, _) => return Err(StatusError::invalid("mode", "unspecified", "nothing to do")),
+        (ModifyMode::Add | ModifyMode::Append, true) => {
+            return Err(StatusError::new(Errno::Eexist, "the address is there already").argument("address", shown));
+        }
+        (ModifyMode::Change | ModifyMode::Delete, false) => {
+            return Err(
+                StatusError::new(Errno::Eaddrnotavail, "no such address on this device").argument("address", shown)
+            );
+        }
+        (ModifyMode::Delete | ModifyMode::Replace | ModifyMode::Change, true) => {
+            layer.remove_address(id, addr);
+        }
+        (ModifyMode::Add | ModifyMode::Append | ModifyMode::Replace, false) => {}
+    }
+    if request.mode() != ModifyMode::Delete && !layer.add_address(address(addr, len, id)) {
+        return Err(StatusError::invalid("address", shown, "cannot be the address of an interface"));
+    }
+    Ok(v1::ModifyAddressResponse {})
+}
+
+/// An address as configuration gives it.
+pub fn address(addr: IpAddr, prefix_len: u8, port: PortId) -> Address {
+    Address { addr, prefix_len, scope: Scope::of(addr), port, secondary: false, deprecated: false }
+}
+
+fn route_to_proto(layer: &IpLayer, r: &Route) -> v1::Route {
+    let Route { dst, kind, gateway, port, src, metric, origin, options } = *r;
+    let RouteOptions { congctl, rto_min, initcwnd, initrwnd, advmss, mtu, mtu_lock: _, hoplimit: _, quickack } =
+        options;
+    v1::Route {
+        r#type: match kind {
+            RouteType::Unicast => v1::RouteType::Unicast,
+            RouteType::Local => v1::RouteType::Local,
+            RouteType::Blackhole => v1::RouteType::Blackhole,
+            RouteType::Unreachable => v1::RouteType::Unreachable,
+            RouteType::Prohibit => v1::RouteType::Prohibit,
+        } as i32,
+        destination: octets(dst.addr()),
+        prefix_len: dst.bits().into(),
+        gateway: gateway.map(octets).unwrap_or_default(),
+        device: name_of(layer, port),
+        preferred_source: src.map(octets).unwrap_or_default(),
+        metric,
+        protocol: match origin {
+            RouteOrigin::Kernel => "kernel",
+            RouteOrigin::Boot => "boot",
+            RouteOrigin::Static => "static",
+            RouteOrigin::Ra => "ra",
+        }
+        .into(),
+        scope: if gateway.is_none() && kind == RouteType::Unicast && dst.addr().is_ipv4() {
+            v1::Scope::Link
+        } else {
+            v1::Scope::Global
+        } as i32,
+        table: TABLE_MAIN,
+        mtu: mtu.unwrap_or(0),
+        advmss: advmss.unwrap_or(0).into(),
+        initcwnd: initcwnd.unwrap_or(0),
+        initrwnd: initrwnd.unwrap_or(0),
+        congestion_control: congctl.map(|c| c.as_str().to_owned()).unwrap_or_default(),
+        rto_min_ms: rto_min.map_or(0, |d| d.as_millis() as u32),
+        ecn: false,
+        quickack: u32::from(quickack),
+        onlink: false,
+    }
+}
+
+/// `ip route show`.
+pub fn routes(layer: &IpLayer, request: &v1::ListRoutesRequest) -> Result<v1::ListRoutesResponse, StatusError> {
+    let v1::ListRoutesRequest { family, table, device } = request;
+    let only = if device.is_empty() { None } else { Some(port(layer, device)?.id) };
+    let routes = layer
+        .routes()
+        .iter()
+        .filter(|r| only.is_none_or(|p| r.port == Some(p)))
+        .filter(|r| *family == 0 || (*family == 2) == r.dst.addr().is_ipv4())
+        .filter(|r| match *table {
+            0 | TABLE_MAIN => r.kind != RouteType::Local,
+            255 => r.kind == RouteType::Local,
+            _ => true,
+        })
+        .map(|r| route_to_proto(layer, r))
+        .collect();
+    Ok(v1::ListRoutesResponse { routes })
+}
+
+/// `ip route get`.
+pub fn route_get(layer: &IpLayer, request: &v1::GetRouteRequest) -> Result<v1::GetRouteResponse, StatusError> {
+    let dst = ip("destination", &request.destination)?;
+    let only = if request.device.is_empty() { None } else { Some(port(layer, &request.device)?.id) };
+    let shown = |route: v1::Route, source: Option<IpAddr>| v1::GetRouteResponse {
+        route: Some(route),
+        source: source.map(octets).unwrap_or_default(),
+        path_mtu: 0,
+    };
+    if layer.addrs().is_local(dst) {
+        let local = Route {
+            dst: Prefix::host(dst),
+            kind: RouteType::Local,
+            gateway: None,
+            port: layer.loopback(),
+            src: Some(dst),
+            metric: 0,
+            origin: RouteOrigin::Kernel,
+            options: RouteOptions::default(),
+        };
+        return Ok(shown(route_to_proto(layer, &local), Some(dst)));
+    }
+    let route = layer.routes().lookup(dst, |r| only.is_none_or(|p| r.port == Some(p))).ok_or_else(|| {
+        StatusError::new(Errno::Enetunreach, "no route")
+            .argument("destination", dst)
+            .remedy("add one: ip route add ...")
+    })?;
+    let source = match (optional_ip("source", &request.source)?, route.src, route.port) {
+        (Some(s), _, _) | (None, Some(s), _) => Some(s),
+        (None, None, Some(p)) => layer.addrs().select_source(p, dst, route.gateway.unwrap_or(dst)),
+        (None, None, None) => None,
+    };
+    let mut found = route_to_proto(layer, route);
+    found.destination = octets(dst);
+    found.prefix_len = if dst.is_ipv4() { 32 } else { 128 };
+    Ok(shown(found, source))
+}
+
+fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError> {
+    let dst = ip("destination", &r.destination)?;
+    let len = u8::try_from(r.prefix_len).ok().and_then(|l| Prefix::new(dst, l));
+    let dst = len.ok_or_else(|| StatusError::invalid("prefix_len", r.prefix_len, "not the length of a prefix"))?;
+    let gateway = optional_ip("via", &r.gateway)?;
+    let kind = match r.r#type() {
+        v1::RouteType::Unspecified | v1::RouteType::Unicast => RouteType::Unicast,
+        v1::RouteType::Local => RouteType::Local,
+        v1::RouteType::Blackhole => RouteType::Blackhole,
+        v1::RouteType::Unreachable => RouteType::Unreachable,
+        v1::RouteType::Prohibit => RouteType::Prohibit,
+        other @ (v1::RouteType::Broadcast | v1::RouteType::Multicast) => {
+            return Err(StatusError::invalid("type", other.as_str_name(), "not a type that can be added"));
+        }
+    };
+    let named = if r.device.is_empty() { None } else { Some(port(layer, &r.device)?.id) };
+    let port = match (named, gateway, kind) {
+        (Some(p), _, _) => Some(p),
+        (None, Some(via), RouteType::Unicast) => Some(reachable_through(layer, via).ok_or_else(|| {
+            StatusError::new(Errno::Enetunreach, "the gateway is on no connected network")
+                .argument("via", via)
+                .remedy("name the device with dev, or give stackd an address in the gateway's network")
+        })?),
+        _ => None,
+    };
+    let congctl = match &*r.congestion_control {
+        "" => None,
+        name => Some(CcName::new(name).ok_or_else(|| StatusError::invalid("congctl", name, "not a name"))?),
+    };
+    let some = |n: u32| (n != 0).then_some(n);
+    Ok(Route {
+        dst,
+        kind,
+        gateway,
+        port,
+        src: optional_ip("src", &r.preferred_source)?,
+        metric: r.metric,
+        origin: if r.protocol == "boot" { RouteOrigin::Boot } else { RouteOrigin::Static },
+        options: RouteOptions {
+            congctl,
+            rto_min: some(r.rto_min_ms).map(|ms| stackd_base::Duration::from_millis(ms.into())),
+            initcwnd: some(r.initcwnd),
+            initrwnd: some(r.initrwnd),
+            advmss: some(r.advmss).map(|n| n.min(65_535) as u16),
+            mtu: some(r.mtu),
+            mtu_lock: false,
+            hoplimit: None,
+            quickack: r.quickack == 1,
+        },
+    })
+}
+
+/// The interface on whose network `via` lies.
+pub fn reachable_through(layer: &IpLayer, via: IpAddr) -> Option<PortId> {
+    layer.routes().lookup(via, |r| r.gateway.is_none() && r.kind == RouteType::Unicast).and_then(|r| r.port)
+}
+
+/// `ip route add|replace|change|append|del`.
+pub fn modify_route(
+    layer: &mut IpLayer,
+    request: &v1::ModifyRouteRequest,
+) -> Result<v1::ModifyRouteResponse, StatusError> {
+    let asked = request.route.as_ref().ok_or_else(|| StatusError::invalid("route", "", "missing"))?;
+    let mode = request.mode();
+    if mode == ModifyMode::Delete {
+        let dst = ip("destination", &asked.destination)?;
+        let len = u8::try_from(asked.prefix_len).ok().and_then(|l| Prefix::new(dst, l));
+        let dst =
+            len.ok_or_else(|| StatusError::invalid("prefix_len", asked.prefix_len, "not the length of a prefix"))?;
+        let gateway = optional_ip("via", &asked.gateway)?;
+        let dev = if asked.device.is_empty() { None } else { Some(port(layer, &asked.device)?.id) };
+        let metric = asked.metric;
+        let same = |r: &Route| {
+            (gateway.is_none() || r.gateway == gateway)
+                && (dev.is_none() || r.port == dev)
+                && (metric == 0 || r.metric == metric)
+        };
+        layer.remove_route(dst, same).map_err(|e| route_refused(e, asked))?;
+        return Ok(v1::ModifyRouteResponse {});
+    }
+    let route = route_from_proto(layer, asked)?;
+    let present = layer.routes().iter().any(|r| r.dst == route.dst && r.metric == route.metric);
+    match mode {
+        ModifyMode::Unspecified | ModifyMode::Delete => {
+            return Err(StatusError::invalid("mode", "unspecified", "nothing to do"));
+        }
+        ModifyMode::Change if !present => {
+            return Err(StatusError::new(Errno::Enoent, "no such route").argument("destination", route.dst.addr()));
+        }
+        ModifyMode::Add | ModifyMode::Replace | ModifyMode::Change | ModifyMode::Append => {}
+    }
+    let replace = matches!(mode, ModifyMode::Replace | ModifyMode::Change);
+    layer.add_route(route, replace).map_err(|e| route_refused(e, asked))?;
+    Ok(v1::ModifyRouteResponse {})
+}
+
+fn route_refused(error: RouteError, asked: &v1::Route) -> StatusError {
+    let errno = match error {
+        RouteError::Exists => Errno::Eexist,
+        RouteError::NotFound => Errno::Enoent,
+        RouteError::Invalid => Errno::Einval,
+    };
+    let dst = ip("destination", &asked.destination).map(|a| format!("{a}/{}", asked.prefix_len)).unwrap_or_default();
+    StatusError::new(errno, error.to_string()).argument("destination", dst)
+}
+
+/// `ip neigh show`.
+pub fn neighbours(
+    layer: &IpLayer,
+    now: Instant,
+    request: &v1::ListNeighboursRequest,
+) -> Result<v1::ListNeighboursResponse, StatusError> {
+    let only = if request.device.is_empty() { None } else { Some(port(layer, &request.device)?.id) };
+    let neighbours = layer
+        .neighbours()
+        .iter()
+        .filter(|((p, _), _)| only.is_none_or(|o| o == *p))
+        .filter(|((_, a), _)| request.family == 0 || (request.family == 2) == a.is_ipv4())
+        .map(|((p, addr), n)| neighbour(layer, *p, *addr, n, now))
+        .collect();
+    Ok(v1::ListNeighboursResponse { neighbours })
+}
+
+fn neighbour(layer: &IpLayer, port: PortId, addr: IpAddr, n: &Neighbour, now: Instant) -> v1::Neighbour {
+    let state = match n.state {
+        NudState::Incomplete => v1::NeighbourState::Incomplete,
+        NudState::Reachable => v1::NeighbourState::Reachable,
+        NudState::Stale => v1::NeighbourState::Stale,
+        NudState::Delay => v1::NeighbourState::Delay,
+        NudState::Probe => v1::NeighbourState::Probe,
+        NudState::Failed => v1::NeighbourState::Failed,
+        NudState::Permanent => v1::NeighbourState::Permanent,
+    };
+    let ago = |t: Instant| now.saturating_since(t).as_millis();
+    v1::Neighbour {
+        address: octets(addr),
+        device: name_of(layer, Some(port)),
+        hardware_address: n.mac.map(|m| m.0.to_vec()).unwrap_or_default(),
+        state: state as i32,
+        router: n.router,
+        used_ms: ago(n.used),
+        confirmed_ms: ago(n.confirmed),
+        updated_ms: ago(n.confirmed),
+        probes: n.probes,
+        queued: n.queued() as u32,
+    }
+}
+
+/// `ip neigh add|replace|change|del`.
+pub fn modify_neighbour(
+    stack: &mut Stack,
+    now: Instant,
+    request: &v1::ModifyNeighbourRequest,
+) -> Result<v1::ModifyNeighbourResponse, StatusError> {
+    let layer = stack.ip_mut();
+    let n = request.neighbour.as_ref().ok_or_else(|| StatusError::invalid("neighbour", "", "missing"))?;
+    let addr = ip("address", &n.address)?;
+    let id = port(layer, &n.device)?.id;
+    let key = (id, addr);
+    let present = layer.neighbours().get(key).is_some();
+    let done = v1::ModifyNeighbourResponse {};
+    match (request.mode(), present) {
+        (ModifyMode::Unspecified, _) => return Err(StatusError::invalid("mode", "unspecified", "nothing to do")),
+        (ModifyMode::Add, true) if n.state != v1::NeighbourState::None as i32 && !is_failed(layer, key) => {
+            return Err(StatusError::new(Errno::Eexist, "the neighbour is known")
+                .argument("address", addr)
+                .remedy("replace"));
+        }
+        (ModifyMode::Change | ModifyMode::Delete, false) => {
+            return Err(StatusError::new(Errno::Enoent, "no such neighbour").argument("address", addr));
+        }
+        (ModifyMode::Delete, true) => {
+            forget_neighbour(stack, now, key);
+            return Ok(done);
+        }
+        (ModifyMode::Add | ModifyMode::Append | ModifyMode::Replace | ModifyMode::Change, _) => {}
+    }
+    let mac: [u8; 6] = n.hardware_address.as_slice().try_into().map_err(|_| {
+        StatusError::invalid("lladdr", format!("{:02x?}", n.hardware_address), "not an Ethernet address")
+            .remedy("six bytes")
+    })?;
+    stack.add_neighbour(now, key, MacAddr(mac));
+    Ok(done)
+}
+
+/// What waited for it is dropped, and counted; its senders retransmit.
+fn forget_neighbour(stack: &mut Stack, now: Instant, key: (PortId, IpAddr)) {
+    let (mut mib, mut drops, mut rng) =
+        (MibCounters::default(), DropCounters::default(), SplitMix64::new(now.as_nanos()));
+    let mut env = IpEnv { now, mib: &mut mib, drops: &mut drops, rng: &mut rng };
+    stack.ip_mut().remove_neighbour(&mut env, key);
+    for (reason, count) in drops.iter() {
+        for _ in 0..count {
+            stack.count_drop(reason);
+        }
+    }
+}
+
+fn is_failed(layer: &IpLayer, key: (PortId, IpAddr)) -> bool {
+    layer.neighbours().get(key).is_some_and(|n| n.state == NudState::Failed)
+}

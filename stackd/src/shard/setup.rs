@@ -1,0 +1,180 @@
+//! A stack from the configuration: interfaces, addresses, routes, neighbours, sysctls.
+
+use super::command::net::{address, reachable_through};
+use super::device::{self, Port};
+use crate::config::{Args, Config, ConfigError, Destination, DeviceConfig, RouteConfig, RouteKind};
+use crate::store::Store;
+use anyhow::Result;
+use stackd_base::{Instant, PortId, ShardId};
+use stackd_netstack::addr::Prefix;
+use stackd_netstack::ip::IpLayer;
+use stackd_netstack::port::{PortCaps, PortConfig};
+use stackd_netstack::route::{CcName, Route, RouteOptions, RouteOrigin, RouteType};
+use stackd_netstack::{Stack, StackConfig};
+use stackd_qdisc::QdiscConfig;
+use stackd_wire::MacAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What a device that is not open yet is taken for.
+const TYPICAL: PortCaps = PortCaps { tx_csum: true, tso_max: 65_535, ethernet: true };
+
+/// Builds the stack that the configuration describes, opens nothing, and reports the first mistake.
+pub fn rehearse(config: &Config, args: &Args) -> Result<(), ConfigError> {
+    build(0, config, args, &[], Instant::ZERO, 0).map(drop)
+}
+
+/// The stack of one shard around its open devices.
+pub fn stack(shard: usize, config: &Config, args: &Args, ports: &[Port], now: Instant, seed: u64) -> Result<Stack> {
+    // Each shard has its own random sequence; connection secrets need not agree, for flows never move.
+    Ok(build(shard, config, args, ports, now, seed.wrapping_add(shard as u64))?)
+}
+
+fn build(
+    shard: usize,
+    config: &Config,
+    args: &Args,
+    ports: &[Port],
+    now: Instant,
+    seed: u64,
+) -> Result<Stack, ConfigError> {
+    let mut stack =
+        Stack::new(StackConfig { shard: ShardId(shard as u8), shards: config.workers, ..StackConfig::default() }, seed);
+    let mut store = Store::default();
+    for (name, value) in &config.sysctls {
+        stack.sysctl_set(now, name, value, &mut store).map_err(|e| config.sysctl_error(args, name, e))?;
+    }
+    stack.add_loopback();
+    for (index, device) in config.devices.iter().enumerate() {
+        let open = ports.iter().find(|p| p.id == device::port_id(index));
+        add_device(&mut stack, config, args, index, device, open)?;
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        add_route(stack.ip_mut(), config, args, index, route)?;
+    }
+    for neighbour in &config.neighbours {
+        let found = stack.ip().ports().iter().find(|p| p.config.name == neighbour.dev).map(|p| p.id);
+        if let Some(port) = found {
+            stack.add_neighbour(now, (port, neighbour.addr), MacAddr(neighbour.mac.0));
+        }
+    }
+    Ok(stack)
+}
+
+fn add_device(
+    stack: &mut Stack,
+    config: &Config,
+    args: &Args,
+    index: usize,
+    device: &DeviceConfig,
+    open: Option<&Port>,
+) -> Result<(), ConfigError> {
+    let fail = |key: &str, why: &dyn std::fmt::Display| Err(config.device_error(args, index, key, why));
+    let caps = open.map_or(TYPICAL, |p| {
+        let stackd_netdev::Caps { tx_csum, tso_max, ethernet, .. } = p.device.caps();
+        PortCaps { tx_csum, tso_max, ethernet }
+    });
+    let mac = device::mac(device, config);
+    let text = match &device.qdisc {
+        Some(text) => text.clone(),
+        None => stack.sysctl_get("net.core.default_qdisc").unwrap_or_else(|_| "pfifo_fast".into()),
+    };
+    let qdisc = match text.parse::<QdiscConfig>().and_then(|q| stackd_qdisc::build(&q)) {
+        Ok(qdisc) => qdisc,
+        Err(why) => return fail("qdisc", &why),
+    };
+    let port = PortConfig { name: device.name.clone(), mac: MacAddr(mac), mtu: device.mtu, loopback: false, caps };
+    let id = stack.ip_mut().add_port(port, qdisc);
+    if device.mtu >= 1280 {
+        // RFC 4291, 2.1: "All interfaces are required to have at least one Link-Local unicast address".
+        stack.ip_mut().add_address(address(link_local(mac).into(), 64, id));
+    }
+    for a in &device.addresses {
+        if !stack.ip_mut().add_address(address(a.addr, a.len, id)) {
+            return fail("addresses", &format!("{a} cannot be an address of {}, or is given twice", device.name));
+        }
+    }
+    Ok(())
+}
+
+/// RFC 4291, appendix A: the modified EUI-64 of an Ethernet address under fe80::/64.
+fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.map(u16::from);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
+}
+
+fn add_route(
+    layer: &mut IpLayer,
+    config: &Config,
+    args: &Args,
+    index: usize,
+    route: &RouteConfig,
+) -> Result<(), ConfigError> {
+    let fail = |key: &str, why: String| Err(config.route_error(args, index, key, why));
+    let RouteConfig { to, via, dev, src, metric, kind, congctl, mtu, initcwnd, initrwnd, advmss, rto_min } = route;
+    let dst = match to {
+        Destination::Network(p) => Prefix::new(p.addr, p.len),
+        Destination::Default => Prefix::new(unspecified(via.or(*src).is_none_or(|a| a.is_ipv4())), 0),
+    };
+    let Some(dst) = dst else { return fail("to", "not a network".into()) };
+    let named = dev.as_ref().and_then(|name| layer.ports().iter().find(|p| p.config.name == *name)).map(|p| p.id);
+    let kind = match kind {
+        RouteKind::Unicast => RouteType::Unicast,
+        RouteKind::Blackhole => RouteType::Blackhole,
+        RouteKind::Unreachable => RouteType::Unreachable,
+        RouteKind::Prohibit => RouteType::Prohibit,
+    };
+    let port: Option<PortId> = match (named, via, kind) {
+        (Some(p), _, _) => Some(p),
+        (None, Some(via), RouteType::Unicast) => match reachable_through(layer, *via) {
+            Some(p) => Some(p),
+            None => {
+                return fail(
+                    "via",
+                    format!("{via} is on no device's network; want an address of it there, or dev = ..."),
+                );
+            }
+        },
+        (None, None, RouteType::Unicast) => {
+            return fail("to", "neither a gateway nor a device; want via = \"...\" or dev = \"...\"".into());
+        }
+        _ => None,
+    };
+    let congctl = match congctl {
+        None => None,
+        Some(name) => match CcName::new(name).filter(|_| stackd_tcp::cc::AVAILABLE.contains(&name.as_str())) {
+            Some(name) => Some(name),
+            None => return fail("congctl", format!("{name:?} is not a congestion control; want reno, cubic or bbr")),
+        },
+    };
+    let options = RouteOptions {
+        congctl,
+        rto_min: rto_min.map(|s| s.0),
+        initcwnd: *initcwnd,
+        initrwnd: *initrwnd,
+        advmss: advmss.map(|n| n.min(65_535) as u16),
+        mtu: *mtu,
+        ..RouteOptions::default()
+    };
+    let route =
+        Route { dst, kind, gateway: *via, port, src: *src, metric: *metric, origin: RouteOrigin::Boot, options };
+    match layer.add_route(route, false) {
+        Ok(()) => Ok(()),
+        Err(e) => fail("to", e.to_string()),
+    }
+}
+
+fn unspecified(v4: bool) -> IpAddr {
+    if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_is_the_modified_eui64() {
+        // RFC 2464, 4: 34-56-78-9A-BC-DE has the interface identifier 36-56-78-FF-FE-9A-BC-DE.
+        let got = link_local([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+        assert_eq!(got, "fe80::3656:78ff:fe9a:bcde".parse::<Ipv6Addr>().expect("an address"));
+    }
+}
