@@ -4,20 +4,27 @@ pub mod emulator;
 pub mod host;
 pub mod pcapng;
 pub mod segment;
+pub mod soft;
 mod sys;
 pub mod tap;
+pub mod trace;
 pub mod vnet;
 pub mod wire;
 
 #[cfg(test)]
+mod testdev;
+#[cfg(test)]
 mod tests;
 
 pub use emulator::Emulator;
+pub use soft::SoftOffload;
 pub use stackd_wire::{Gso, Offload};
 pub use tap::{Tap, TapConfig};
+pub use trace::Trace;
 pub use wire::Wire;
 
 use stackd_base::{Instant, QueueId};
+use stackd_qdisc::QdiscStats;
 
 /// Room that `Device::receive` needs in its buffer: the largest GSO frame and its headers.
 pub const RX_BUFFER_LEN: usize = 65_536 + 512;
@@ -30,6 +37,11 @@ pub struct IoVec {
     pub base: *const u8,
     /// Length in bytes.
     pub len: usize,
+}
+
+impl IoVec {
+    /// Nothing.
+    pub(crate) const EMPTY: Self = Self { base: std::ptr::NonNull::<u8>::dangling().as_ptr().cast_const(), len: 0 };
 }
 
 /// A frame on its way out: gathered from headers and ranges of send buffers.
@@ -80,6 +92,29 @@ pub enum TxResult {
     Refused(std::io::Error),
 }
 
+/// What became of several frames.
+#[derive(Debug)]
+pub struct Batch {
+    /// Frames from the front that are gone.
+    pub sent: usize,
+    /// What happened to the next one, unless all are gone: `Busy` or `Refused`. Those behind it were not tried.
+    pub stopped: Option<TxResult>,
+}
+
+/// What a device and the middleware around it lost or refused, and the state of emulated paths. Frames that `transmit` reported as refused are not
+/// in here: the caller knows of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeviceStats {
+    /// Received frames whose offload header contradicts them, or that were cut off.
+    pub rx_invalid: u64,
+    /// Frames that middleware had accepted and the device behind it refused.
+    pub tx_refused: u64,
+    /// The emulated path of frames that leave: `drops` are those that it lost.
+    pub egress: Option<QdiscStats>,
+    /// The emulated path of frames that arrive.
+    pub ingress: Option<QdiscStats>,
+}
+
 /// One queue of a device.
 pub trait Device: Send {
     /// Which queue of its interface this is.
@@ -93,10 +128,78 @@ pub trait Device: Send {
     /// # Safety
     /// Every piece must be readable for its whole length during the call. Its bytes may change meanwhile.
     unsafe fn transmit(&mut self, now: Instant, frame: &TxFrame<'_>) -> TxResult;
+    /// Sends several frames in order, in fewer system calls where the device knows how.
+    ///
+    /// # Safety
+    /// As for [`Device::transmit`], for every frame.
+    unsafe fn transmit_batch(&mut self, now: Instant, frames: &[TxFrame<'_>]) -> Batch {
+        for (sent, frame) in frames.iter().enumerate() {
+            // SAFETY: by this function's contract.
+            match unsafe { self.transmit(now, frame) } {
+                TxResult::Sent => {}
+                stopped => return Batch { sent, stopped: Some(stopped) },
+            }
+        }
+        Batch { sent: frames.len(), stopped: None }
+    }
     /// The descriptor to wait on for frames, if the device has one.
     fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
     /// When the device has something to do by itself (an emulator's queue), if ever.
     fn next_deadline(&self) -> Option<Instant> {
         None
     }
+    /// What was lost below `transmit` and before `receive`.
+    fn stats(&self) -> DeviceStats {
+        DeviceStats::default()
+    }
+}
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn queue(&self) -> QueueId {
+        (**self).queue()
+    }
+    fn caps(&self) -> Caps {
+        (**self).caps()
+    }
+    fn receive(&mut self, now: Instant, buf: &mut [u8]) -> std::io::Result<Option<RxMeta>> {
+        (**self).receive(now, buf)
+    }
+    unsafe fn transmit(&mut self, now: Instant, frame: &TxFrame<'_>) -> TxResult {
+        // SAFETY: by this function's contract.
+        unsafe { (**self).transmit(now, frame) }
+    }
+    unsafe fn transmit_batch(&mut self, now: Instant, frames: &[TxFrame<'_>]) -> Batch {
+        // SAFETY: by this function's contract.
+        unsafe { (**self).transmit_batch(now, frames) }
+    }
+    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        (**self).as_fd()
+    }
+    fn next_deadline(&self) -> Option<Instant> {
+        (**self).next_deadline()
+    }
+    fn stats(&self) -> DeviceStats {
+        (**self).stats()
+    }
+}
+
+/// Appends the bytes of `pieces` to `out`.
+///
+/// # Safety
+/// Every piece must be readable for its whole length during the call. Its bytes may change meanwhile.
+pub(crate) unsafe fn gather(pieces: &[IoVec], out: &mut Vec<u8>) {
+    out.reserve(pieces.iter().map(|p| p.len).sum());
+    for piece in pieces {
+        let at = out.len();
+        // SAFETY: the piece is readable by this function's contract; the room behind `at` was reserved above and is
+        // written before the length says so. Copied by pointer: a client may write to the source meanwhile.
+        unsafe {
+            std::ptr::copy_nonoverlapping(piece.base, out.as_mut_ptr().add(at), piece.len);
+            out.set_len(at + piece.len);
+        }
+    }
+}
+
+pub(crate) fn piece(bytes: &[u8]) -> IoVec {
+    IoVec { base: bytes.as_ptr(), len: bytes.len() }
 }

@@ -1,6 +1,6 @@
 //! TAP devices: Ethernet frames to and from the host's kernel, checksums and segmentation left to it.
 
-use crate::{Caps, Device, RxMeta, TxFrame, TxResult, sys, vnet};
+use crate::{Caps, Device, DeviceStats, RxMeta, TxFrame, TxResult, sys, vnet};
 use stackd_base::{Instant, QueueId};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -35,6 +35,8 @@ pub struct Tap {
     queue: QueueId,
     mtu: u32,
     uso: bool,
+    offload: bool,
+    rx_invalid: u64,
 }
 
 impl Tap {
@@ -43,30 +45,43 @@ impl Tap {
     /// # Errors
     /// EPERM without CAP_NET_ADMIN in the namespace, ENOENT without `/dev/net/tun`, EBUSY when the name is taken; the message says which step.
     pub fn open(config: &TapConfig) -> io::Result<Vec<Self>> {
-        let Some(path) = &config.netns else { return Self::open_here(config) };
+        Self::open_with(config, true)
+    }
+
+    /// Opens all queues without offloads: every frame is a single segment with its checksum in place, both ways. The stack is happier with
+    /// [`SoftOffload`](crate::SoftOffload) around each.
+    ///
+    /// # Errors
+    /// As [`Tap::open`].
+    pub fn open_plain(config: &TapConfig) -> io::Result<Vec<Self>> {
+        Self::open_with(config, false)
+    }
+
+    fn open_with(config: &TapConfig, offload: bool) -> io::Result<Vec<Self>> {
+        let Some(path) = &config.netns else { return Self::open_here(config, offload) };
         let ns = File::open(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
         let config = config.clone();
         // setns changes the calling thread alone: a thread of its own leaves the caller where it is.
         let thread = std::thread::Builder::new().name("tap-netns".to_owned()).spawn(move || {
             // SAFETY: setns takes a descriptor, which `ns` keeps open.
             sys::check(unsafe { libc::setns(ns.as_raw_fd(), libc::CLONE_NEWNET) } as isize)?;
-            Self::open_here(&config)
+            Self::open_here(&config, offload)
         })?;
         thread.join().map_err(|_| io::Error::other("the thread that opened the TAP device panicked"))?
     }
 
-    fn open_here(config: &TapConfig) -> io::Result<Vec<Self>> {
+    fn open_here(config: &TapConfig, offload: bool) -> io::Result<Vec<Self>> {
         let mut name = config.name.clone();
         let mut queues = Vec::new();
         for queue in 0..config.queues.max(1) {
-            let tap = Self::open_queue(&name, queue, config)?;
+            let tap = Self::open_queue(&name, queue, config, offload)?;
             name.clone_from(&tap.name);
             queues.push(tap);
         }
         Ok(queues)
     }
 
-    fn open_queue(name: &str, queue: u16, config: &TapConfig) -> io::Result<Self> {
+    fn open_queue(name: &str, queue: u16, config: &TapConfig, offload: bool) -> io::Result<Self> {
         let step = |what: &'static str| move |e: io::Error| io::Error::new(e.kind(), format!("{what}: {e}"));
         if name.len() >= libc::IFNAMSIZ {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "interface names have at most 15 bytes"));
@@ -95,16 +110,16 @@ impl Tap {
         // SAFETY: TUNSETVNETHDRSZ reads one int.
         sys::check(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ as _, &size) } as isize)
             .map_err(step("TUNSETVNETHDRSZ"))?;
-        let base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+        let base = if offload { TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN } else { 0 };
         // SAFETY: TUNSETOFFLOAD takes its argument by value.
-        let offload = |f: libc::c_uint| unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD as _, libc::c_ulong::from(f)) };
+        let set = |f: libc::c_uint| unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD as _, libc::c_ulong::from(f)) };
         // Kernels before 6.2 refuse USO.
-        let uso = offload(base | TUN_F_USO) == 0;
+        let uso = offload && set(base | TUN_F_USO) == 0;
         if !uso {
-            sys::check(offload(base) as isize).map_err(step("TUNSETOFFLOAD"))?;
+            sys::check(set(base) as isize).map_err(step("TUNSETOFFLOAD"))?;
         }
         let name = request.ifr_name.iter().take_while(|c| **c != 0).map(|c| *c as u8 as char).collect();
-        Ok(Self { file, name, queue: QueueId(queue), mtu: config.mtu, uso })
+        Ok(Self { file, name, queue: QueueId(queue), mtu: config.mtu, uso, offload, rx_invalid: 0 })
     }
 
     /// The interface's name, as the kernel gave it.
@@ -118,7 +133,15 @@ impl Device for Tap {
         self.queue
     }
     fn caps(&self) -> Caps {
-        Caps { mtu: self.mtu, tx_csum: true, tso_max: 65_535, uso: self.uso, gro: true, ethernet: true }
+        let on = self.offload;
+        Caps {
+            mtu: self.mtu,
+            tx_csum: on,
+            tso_max: if on { 65_535 } else { 0 },
+            uso: self.uso,
+            gro: on,
+            ethernet: true,
+        }
     }
     fn receive(&mut self, now: Instant, buf: &mut [u8]) -> io::Result<Option<RxMeta>> {
         let mut header = [0; vnet::LEN];
@@ -128,14 +151,18 @@ impl Device for Tap {
             if let Ok(offload) = vnet::decode(&header, &buf[..len.min(buf.len())]) {
                 return Ok(Some(RxMeta { at: now, offload, len }));
             }
+            self.rx_invalid += 1;
         }
     }
     unsafe fn transmit(&mut self, _: Instant, frame: &TxFrame<'_>) -> TxResult {
         let header = vnet::encode(&frame.offload);
         // SAFETY: by this function's contract.
-        unsafe { sys::send_frame(self.file.as_fd(), &header, frame.pieces, false) }
+        unsafe { sys::write_frame(self.file.as_fd(), &header, frame.pieces) }
     }
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
+    }
+    fn stats(&self) -> DeviceStats {
+        DeviceStats { rx_invalid: self.rx_invalid, ..DeviceStats::default() }
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use stackd_base::{Rng, SplitMix64};
 
 /// A TCP/IPv4 GSO frame of `n` payload bytes in segments of `size`.
-fn gso(n: usize, size: u16) -> (Vec<u8>, Offload) {
+pub(crate) fn gso(n: usize, size: u16) -> (Vec<u8>, Offload) {
     let mut f = vec![0; 54];
     f[12..14].copy_from_slice(&[8, 0]);
     f[14] = 0x45;
@@ -14,7 +14,7 @@ fn gso(n: usize, size: u16) -> (Vec<u8>, Offload) {
     (f, Offload { csum: Some((34, 16)), gso_size: size, gso: Gso::TcpV4, hdr_len: 54, ..Offload::default() })
 }
 
-fn send(device: &mut dyn Device, now: Instant, bytes: &[u8], offload: Offload) -> TxResult {
+pub(crate) fn send(device: &mut dyn Device, now: Instant, bytes: &[u8], offload: Offload) -> TxResult {
     let pieces = [IoVec { base: bytes.as_ptr(), len: bytes.len() }];
     // SAFETY: the piece is a live slice.
     unsafe { device.transmit(now, &TxFrame { pieces: &pieces, offload }) }
@@ -77,30 +77,6 @@ fn a_wire_carries_gso_frames_whole_and_survives_its_peer() {
 }
 
 #[test]
-fn an_emulated_path_delays_and_loses_segments_of_gso_frames() {
-    let path = std::env::temp_dir().join(format!("stackd-emu-{}", std::process::id()));
-    let mut a = Wire::listen(&path, 1500).expect("listens");
-    let config = "netem delay 10ms loss 20% limit 10000".parse().expect("valid");
-    let mut b = Emulator::new(Wire::connect(&path, 1500), &config, 1).expect("valid");
-    let (mut buf, mut got) = (vec![0; RX_BUFFER_LEN], 0);
-    let (frame, offload) = gso(14_480, 1448);
-    for _ in 0..100 {
-        send(&mut b, Instant::ZERO, &frame, offload);
-    }
-    let due = b.next_deadline().expect("frames under way");
-    assert_eq!(due.as_millis(), 10);
-    assert!(a.receive(Instant::ZERO, &mut buf).expect("reads").is_none());
-    while b.stats().qlen > 0 || b.held() {
-        b.receive(due, &mut buf).expect("flushes");
-        while a.receive(due, &mut buf).expect("reads").is_some() {
-            got += 1;
-        }
-    }
-    assert_eq!(got + b.stats().drops, 1000);
-    assert!((130..270).contains(&b.stats().drops));
-}
-
-#[test]
 fn a_tee_captures_both_ways_counts_what_it_missed_and_tshark_reads_it() {
     let path = std::env::temp_dir().join(format!("stackd-tee-{}", std::process::id()));
     let mut a = Wire::listen(&path, 1500).expect("listens");
@@ -137,4 +113,90 @@ fn a_tee_captures_both_ways_counts_what_it_missed_and_tshark_reads_it() {
         Err(e) => eprintln!("SKIPPED: tshark: {e}"),
     }
     std::fs::remove_file(&name).expect("removes");
+}
+
+#[test]
+fn a_wire_reads_ahead_of_small_frames_and_keeps_order_among_large_ones() {
+    let path = std::env::temp_dir().join(format!("stackd-ahead-{}", std::process::id()));
+    let mut a = Wire::listen(&path, 1500).expect("listens");
+    let mut b = Wire::connect(&path, 1500);
+    let (mut buf, now) = (vec![0; RX_BUFFER_LEN], Instant::ZERO);
+    a.receive(now, &mut buf).expect("accepts");
+    let (mut rng, mut expected) = (SplitMix64::new(9), std::collections::VecDeque::new());
+    for n in 0..2000u32 {
+        let len = if rng.chance(1 << 30) { 20_000 + rng.below(40_000) } else { 60 + rng.below(1400) };
+        let (mut frame, _) = gso(len as usize, 1448);
+        frame[54..58].copy_from_slice(&n.to_be_bytes());
+        while let TxResult::Busy = send(&mut b, now, &frame, Offload::default()) {
+            let meta = a.receive(now, &mut buf).expect("reads").expect("what made it full");
+            assert_eq!(expected.pop_front().as_deref(), Some(&buf[..meta.len]));
+        }
+        expected.push_back(frame);
+    }
+    drop(b);
+    while let Some(meta) = a.receive(now, &mut buf).expect("reads") {
+        assert_eq!(expected.pop_front().as_deref(), Some(&buf[..meta.len]));
+    }
+    assert!(expected.is_empty() && !a.link_up());
+}
+
+#[test]
+fn a_wire_counts_what_its_peer_described_wrongly() {
+    use std::os::fd::AsRawFd;
+    let path = std::env::temp_dir().join(format!("stackd-wrong-{}", std::process::id()));
+    let mut a = Wire::listen(&path, 1500).expect("listens");
+    let b = Wire::connect(&path, 1500);
+    let (mut buf, now) = (vec![0; RX_BUFFER_LEN], Instant::ZERO);
+    a.receive(now, &mut buf).expect("accepts");
+    let fd = b.as_fd().expect("connected").as_raw_fd();
+    for len in [1usize, 9, 10, 23, 80_000, 100] {
+        let junk = vec![0x7f; len];
+        // SAFETY: sends a live slice.
+        assert_eq!(unsafe { libc::send(fd, junk.as_ptr().cast(), len, libc::MSG_NOSIGNAL) }, len as isize);
+    }
+    assert!(a.receive(now, &mut buf).expect("reads").is_none() && a.link_up());
+    assert_eq!(a.stats().rx_invalid, 6);
+}
+
+#[test]
+fn software_offload_cuts_and_completes_what_a_plain_device_cannot() {
+    let mut d = SoftOffload::new(testdev::Memory { room: Some(20), ..testdev::Memory::default() });
+    let (frame, offload) = gso(64_000, 1000);
+    assert!(d.caps().tx_csum && d.caps().tso_max == 65_535);
+    // 64 segments for 20 places: the frame is taken, and nothing overtakes what is left of it.
+    assert!(matches!(send(&mut d, Instant::ZERO, &frame, offload), TxResult::Sent));
+    assert!(matches!(send(&mut d, Instant::ZERO, &frame, Offload::default()), TxResult::Busy));
+    let expected: Vec<_> = (0..64).filter_map(|i| segment::segment(&frame, &offload, i)).collect();
+    assert_eq!((d.device().sent.len(), &d.device().sent[19].0), (20, &expected[19]));
+    d.device_mut().room = None;
+    d.receive(Instant::ZERO, &mut []).expect("goes on");
+    assert_eq!(d.device().sent.iter().map(|s| &s.0).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    let mut d = SoftOffload::new(testdev::Memory::default());
+    send(&mut d, Instant::ZERO, &frame, offload);
+    assert_eq!(d.device().sent.iter().map(|s| &s.0).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert!(d.device().sent.iter().all(|s| s.1.csum.is_none() && s.1.gso_size == 0));
+    let one = Offload { csum: Some((34, 16)), ..Offload::default() };
+    send(&mut d, Instant::ZERO, &expected[63], Offload::default());
+    let (mut open, _) = gso(500, 1000);
+    send(&mut d, Instant::ZERO, &open, one);
+    segment::complete_checksum(&mut open, &mut one.clone());
+    assert_eq!((&d.device().sent[64].0, &d.device().sent[65].0), (&expected[63], &open));
+    // Headers that do not lie in the frame: counted, not sent.
+    let lie = Offload { hdr_len: 64_100, ..offload };
+    send(&mut d, Instant::ZERO, &frame, lie);
+    assert_eq!((d.stats().tx_refused > 0, d.device().sent.len()), (true, 66));
+}
+
+#[test]
+fn a_trace_sees_every_frame_and_its_fate() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    let inner = testdev::Memory { room: Some(1), offloads: true, ..testdev::Memory::default() };
+    let mut d = Trace::new(inner, move |e: &trace::TraceEvent| sink.lock().expect("locks").push((e.outcome, e.len)));
+    let (frame, offload) = gso(3000, 1448);
+    send(&mut d, Instant::ZERO, &frame, offload);
+    send(&mut d, Instant::ZERO, &frame, offload);
+    use trace::Outcome::{Busy, Sent};
+    assert_eq!(*seen.lock().expect("locks"), [(Sent, 3054), (Busy, 3054)]);
+    assert_eq!(d.counts(), trace::TraceCounts { sent: (1, 3054), busy: 1, ..Default::default() });
 }

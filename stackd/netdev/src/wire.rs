@@ -2,7 +2,7 @@
 //!
 //! One end listens, the other connects. When the peer goes, frames are lost as on a cut cable until it is back.
 
-use crate::{Caps, Device, RxMeta, TxFrame, TxResult, sys, vnet};
+use crate::{Batch, Caps, Device, DeviceStats, RX_BUFFER_LEN, RxMeta, TxFrame, TxResult, sys, vnet};
 use stackd_base::{Duration, Instant, QueueId};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 
 /// Room for several 64 KiB frames in each direction.
 static BUFFER: libc::c_int = 8 << 20;
+/// A packet that is worth reading ahead of: copying it again costs less than a system call.
+const SMALL: usize = 4096;
+/// Room for the longest packet, rounded to pages.
+const SLOT: usize = 17 * 4096;
+const _: () = assert!(SLOT >= RX_BUFFER_LEN + vnet::LEN);
 /// How often the connecting end tries again.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -22,6 +27,46 @@ pub struct Wire {
     listener: Option<OwnedFd>,
     peer: Option<OwnedFd>,
     retry_at: Instant,
+    header: [u8; vnet::LEN],
+    inbox: Inbox,
+    rx_invalid: u64,
+}
+
+/// Packets that were read ahead. Many small ones come with one call; after a large one, the next is read straight to its place.
+#[derive(Debug, Default)]
+struct Inbox {
+    /// `sys::BATCH` slots; empty until the first small packet.
+    slots: Box<[u8]>,
+    lens: [usize; sys::BATCH],
+    next: usize,
+    count: usize,
+    /// The last packet was small.
+    small: bool,
+}
+
+impl Inbox {
+    /// The next packet that was read ahead, vnet header included.
+    fn take(&mut self) -> Option<&[u8]> {
+        if self.next >= self.count {
+            return None;
+        }
+        let at = self.next;
+        self.next += 1;
+        // The next small or large packet decides anew.
+        self.small = self.lens[at] <= SMALL;
+        self.slots.get(at * SLOT..at * SLOT + self.lens[at])
+    }
+
+    /// Reads ahead. False: nothing was waiting.
+    fn fill(&mut self, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        if self.slots.is_empty() {
+            self.slots = vec![0; SLOT * sys::BATCH].into();
+        }
+        self.next = 0;
+        self.count = 0;
+        self.count = sys::receive_packets(fd, &mut self.slots, SLOT, &mut self.lens)?;
+        Ok(self.count > 0)
+    }
 }
 
 impl Wire {
@@ -44,18 +89,74 @@ impl Wire {
         sys::check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) } as isize)?;
         // SAFETY: takes a descriptor and a number.
         sys::check(unsafe { libc::listen(fd.as_raw_fd(), 1) } as isize)?;
-        Ok(Self { path: path.to_owned(), mtu, listener: Some(fd), peer: None, retry_at: Instant::ZERO })
+        Ok(Self {
+            path: path.to_owned(),
+            mtu,
+            listener: Some(fd),
+            peer: None,
+            retry_at: Instant::ZERO,
+            header: [0; vnet::LEN],
+            inbox: Inbox::default(),
+            rx_invalid: 0,
+        })
     }
 
     /// The end that connects to `path`, now or as soon as somebody listens there.
     pub fn connect(path: &Path, mtu: u32) -> Self {
         let peer = connect(path).ok();
-        Self { path: path.to_owned(), mtu, listener: None, peer, retry_at: Instant::ZERO }
+        Self {
+            path: path.to_owned(),
+            mtu,
+            listener: None,
+            peer,
+            retry_at: Instant::ZERO,
+            header: [0; vnet::LEN],
+            inbox: Inbox::default(),
+            rx_invalid: 0,
+        }
     }
 
     /// Whether there is a peer.
     pub fn link_up(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// The next packet: its vnet header in `self.header`, its frame (of which the length is returned) in `buf`.
+    fn next_packet(&mut self, now: Instant, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            if let Some(packet) = self.inbox.take() {
+                let (header, frame) = packet.split_at(packet.len().min(vnet::LEN));
+                // What is too short is found to be so by whoever decodes it; what does not fit `buf` counts as cut off.
+                self.header = header.try_into().unwrap_or_default();
+                let Some(to) = buf.get_mut(..frame.len()) else { return Ok(Some(0)) };
+                to.copy_from_slice(frame);
+                return Ok(Some(frame.len()));
+            }
+            let Some(peer) = &self.peer else { return Ok(None) };
+            let got = if self.inbox.small {
+                match self.inbox.fill(peer.as_fd()) {
+                    Ok(true) => continue,
+                    Ok(false) => Ok(None),
+                    Err(e) => Err(e),
+                }
+            } else {
+                sys::receive_frame(peer.as_fd(), &mut self.header, buf)
+            };
+            match got {
+                Ok(len) => {
+                    self.inbox.small = len.is_none_or(|l| l <= SMALL);
+                    return Ok(len);
+                }
+                Err(_) => self.lose_peer(now),
+            }
+        }
+    }
+
+    /// The cable is cut; another peer may be there already.
+    fn lose_peer(&mut self, now: Instant) {
+        self.peer = None;
+        self.retry_at = now;
+        self.reconnect(now);
     }
 
     fn reconnect(&mut self, now: Instant) {
@@ -137,40 +238,35 @@ impl Device for Wire {
     }
     fn receive(&mut self, now: Instant, buf: &mut [u8]) -> io::Result<Option<RxMeta>> {
         self.reconnect(now);
-        let mut header = [0; vnet::LEN];
-        while let Some(peer) = &self.peer {
-            match sys::receive_frame(peer.as_fd(), &mut header, buf) {
-                Ok(None) => return Ok(None),
-                Ok(Some(len)) => {
-                    // A frame that the peer described wrongly is passed over.
-                    if let Ok(offload) = vnet::decode(&header, &buf[..len.min(buf.len())]) {
-                        return Ok(Some(RxMeta { at: now, offload, len }));
-                    }
-                }
-                Err(_) => {
-                    self.peer = None;
-                    self.retry_at = now;
-                    self.reconnect(now);
-                }
+        while let Some(len) = self.next_packet(now, buf)? {
+            // A frame that the peer described wrongly is passed over.
+            let frame = buf.get(..len).unwrap_or_default();
+            if let Ok(offload) = vnet::decode(&self.header, frame) {
+                return Ok(Some(RxMeta { at: now, offload, len }));
             }
+            self.rx_invalid += 1;
         }
         Ok(None)
     }
     unsafe fn transmit(&mut self, now: Instant, frame: &TxFrame<'_>) -> TxResult {
+        // SAFETY: by this function's contract.
+        let batch = unsafe { self.transmit_batch(now, std::slice::from_ref(frame)) };
+        batch.stopped.unwrap_or(TxResult::Sent)
+    }
+    unsafe fn transmit_batch(&mut self, now: Instant, frames: &[TxFrame<'_>]) -> Batch {
         self.reconnect(now);
         let Some(peer) = &self.peer else {
-            return TxResult::Refused(io::Error::from_raw_os_error(libc::ENETDOWN));
+            let down = io::Error::from_raw_os_error(libc::ENETDOWN);
+            return Batch { sent: 0, stopped: Some(TxResult::Refused(down)) };
         };
-        let header = vnet::encode(&frame.offload);
         // SAFETY: by this function's contract.
-        let result = unsafe { sys::send_frame(peer.as_fd(), &header, frame.pieces, true) };
-        if let TxResult::Refused(e) = &result
+        let batch = unsafe { sys::send_frames(peer.as_fd(), frames) };
+        if let Some(TxResult::Refused(e)) = &batch.stopped
             && matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN))
         {
-            self.peer = None;
-            self.retry_at = now;
+            self.lose_peer(now);
         }
-        result
+        batch
     }
     /// The peer's socket, or while there is none the listener: it changes with the peer, so ask before each wait.
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -178,5 +274,8 @@ impl Device for Wire {
     }
     fn next_deadline(&self) -> Option<Instant> {
         (self.peer.is_none() && self.listener.is_none()).then_some(self.retry_at)
+    }
+    fn stats(&self) -> DeviceStats {
+        DeviceStats { rx_invalid: self.rx_invalid, ..DeviceStats::default() }
     }
 }
