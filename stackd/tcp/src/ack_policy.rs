@@ -54,9 +54,8 @@ impl AckPolicy {
     /// Data arrived: `len` bytes in segments of at most `len`, `rto` of our own sender.
     pub fn on_data(&mut self, now: Instant, len: u32, psh: bool, window: u64, mss: u32, rto: Duration) {
         let seg = len.min(mss);
-        if seg >= self.rcv_mss {
-            self.rcv_mss = seg;
-        } else if len > 0 && !psh && seg >= 536 {
+        // A smaller size than before counts only where the sender did not stop for lack of data.
+        if seg >= self.rcv_mss || (seg >= 536 && !psh) {
             self.rcv_mss = seg;
         }
         let gap = now - self.last_data;

@@ -219,7 +219,7 @@ impl Connection {
             && let Some(t) = seg.options.timestamps
             && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32) < 0
             && now - self.opts.ts_recent_at < Duration::from_secs(24 * 86_400)
-            && !(len == 0 && start == self.rcv_nxt as i64 && !seg.flags.syn() && !seg.flags.fin())
+            && (len != 0 || start != self.rcv_nxt as i64 || seg.flags.syn() || seg.flags.fin())
         {
             env.mib.inc(Mib::TcpExtPAWSEstab);
             self.out_of_window_ack(now, start, len, Mib::TcpExtTCPACKSkippedPAWS, env);

@@ -176,7 +176,11 @@ impl Connection {
 
     /// The port does not pace, so we do: the next data segment is not due yet. The deadline then covers it.
     fn is_paced_out(&mut self, now: Instant, cfg: &Config) -> bool {
-        self.stats.paced_hold = !self.flow.port_paces && self.paces(cfg) && self.next_departure > now;
+        // On a coarse clock what is due within this tick is due now (a span shorter than a tick counts as one): without that, one
+        // segment would leave per tick, whatever the rate.
+        let tick = if cfg.clock_clamp { cfg.clock_tick } else { Duration::ZERO };
+        let latest = now + tick.saturating_sub(Duration::from_nanos(1));
+        self.stats.paced_hold = !self.flow.port_paces && self.paces(cfg) && self.next_departure > latest;
         self.stats.paced_hold
     }
 
@@ -224,7 +228,8 @@ impl Connection {
         let credit = at - self.next_departure;
         gap = gap - credit.min(gap / 2);
         self.next_departure = at + gap;
-        at
+        // A segment that we let go ahead of its time leaves now: its RTT counts from here.
+        if self.flow.port_paces { at } else { now }
     }
 
     // ---- data ----
@@ -433,7 +438,7 @@ impl Connection {
         let rate = self.rate.on_send(at, self.board.packets_out());
         self.board.push(start, end, self.mss, at, rate);
         self.nxt = end;
-        if len > 0 && len % u64::from(self.mss) != 0 {
+        if len > 0 && !len.is_multiple_of(u64::from(self.mss)) {
             self.small_end = end;
         }
         let packets = len.div_ceil(u64::from(self.mss)).max(1);

@@ -244,7 +244,7 @@ impl Connection {
     }
 
     fn on_persist(&mut self, now: Instant, env: &mut Env<'_>) {
-        if !self.board.is_empty() || (self.not_sent() == 0 && !(self.fin_wanted && !self.fin_sent)) {
+        if !self.board.is_empty() || (self.not_sent() == 0 && (self.fin_sent || !self.fin_wanted)) {
             self.persist_since = None;
             return;
         }
