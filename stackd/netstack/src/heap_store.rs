@@ -26,6 +26,9 @@ pub struct HeapFifo {
     tx_released: u64,
     tx_limit: u64,
     datagrams: VecDeque<(SocketAddr, Box<[u8]>)>,
+    /// Bytes that may wait, each datagram counted with what it costs to keep.
+    datagram_limit: u64,
+    datagram_bytes: u64,
 }
 
 /// A [`ByteStore`] on the heap.
@@ -35,8 +38,8 @@ pub struct HeapStore {
 }
 
 impl HeapStore {
-    /// Datagrams kept per socket before they are refused.
-    const MAX_DATAGRAMS: usize = 1024;
+    /// What a datagram costs besides its bytes.
+    const DATAGRAM_OVERHEAD: u64 = 64;
 
     /// FIFO pairs open.
     pub fn len(&self) -> usize {
@@ -69,6 +72,7 @@ impl HeapStore {
     pub fn receive(&mut self, fifo: FifoId) -> Option<(SocketAddr, Box<[u8]>, bool)> {
         let f = self.fifos.get_mut(fifo.0 as usize)?;
         let (from, data) = f.datagrams.pop_front()?;
+        f.datagram_bytes -= data.len() as u64 + Self::DATAGRAM_OVERHEAD;
         Some((from, data, f.datagrams.is_empty()))
     }
 
@@ -107,6 +111,8 @@ impl ByteStore for HeapStore {
             tx_released: 0,
             tx_limit: 0,
             datagrams: VecDeque::new(),
+            datagram_limit: u64::MAX,
+            datagram_bytes: 0,
         };
         Ok(FifoId(self.fifos.insert(fifo) as u32))
     }
@@ -152,11 +158,19 @@ impl ByteStore for HeapStore {
 
     fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, data: &[u8]) -> bool {
         let Some(f) = self.fifos.get_mut(fifo.0 as usize) else { return false };
-        let fits = f.kind == FifoKind::Datagram && f.datagrams.len() < Self::MAX_DATAGRAMS;
+        let cost = data.len() as u64 + Self::DATAGRAM_OVERHEAD;
+        let fits = f.kind == FifoKind::Datagram && f.datagram_bytes + cost <= f.datagram_limit;
         if fits {
+            f.datagram_bytes += cost;
             f.datagrams.push_back((from, data.into()));
         }
         fits
+    }
+
+    fn rx_datagram_limit(&mut self, fifo: FifoId, bytes: u64) {
+        if let Some(f) = self.fifos.get_mut(fifo.0 as usize) {
+            f.datagram_limit = bytes;
+        }
     }
 
     fn payload_checksum(&self, payload: &[u8], at: usize, len: usize) -> Sum {

@@ -39,6 +39,11 @@ pub trait ByteStore {
     fn rx_publish(&mut self, fifo: FifoId, head: u64);
     /// Bytes below `released` are acknowledged; the application may write up to `limit`.
     fn tx_publish(&mut self, fifo: FifoId, released: u64, limit: u64);
+    /// A datagram socket's receive buffer holds this many bytes from now on (`net.core.rmem_default`, `SO_RCVBUF`). Called after `open`
+    /// and whenever the option changes.
+    fn rx_datagram_limit(&mut self, fifo: FifoId, bytes: u64) {
+        let _ = (fifo, bytes);
+    }
     /// Appends one datagram record to the rx side. False: buffer full.
     fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, data: &[u8]) -> bool;
 

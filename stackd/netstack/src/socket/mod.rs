@@ -116,6 +116,8 @@ pub struct TcpSock {
     pub established: bool,
     /// What was published to the byte store: in-order head, released, limit.
     pub published: (u64, u64, u64),
+    /// Bytes accounted in the shard's TCP memory (`net.ipv4.tcp_mem`).
+    pub charged: u64,
     /// What the application consumed.
     pub consumed: u64,
     /// What the application wrote.
@@ -143,6 +145,7 @@ impl TcpSock {
             read_shut: false,
             established: false,
             published: (0, 0, 0),
+            charged: 0,
             consumed: 0,
             written: 0,
             peer_closed: false,

@@ -43,7 +43,8 @@ impl Claim {
         if !self.overlaps(other) || (self.reuseport && other.reuseport) {
             return false;
         }
-        !(self.reuseaddr && other.reuseaddr && !other.listening && !self.listening)
+        let shared = self.reuseaddr && other.reuseaddr;
+        !shared || other.listening || self.listening
     }
 }
 

@@ -18,6 +18,11 @@ impl SocketTable {
         self.slots.len()
     }
 
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// The id the next socket will have: its FIFOs are opened under it before it exists.
     pub fn next_id(&self) -> SockId {
         let slot = self.slots.vacant_key();

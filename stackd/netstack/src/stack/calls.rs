@@ -34,7 +34,9 @@ impl Stack {
         let opts = SockOpts { v6only: self.sysctls.net.bindv6only, ..SockOpts::default() };
         let mut socket = Socket::new(owner, domain, opts, self.rng.next_u64(), body);
         if kind == SocketKind::Dgram {
-            socket.fifo = Some(store.open(self.sockets.next_id(), owner, FifoKind::Datagram)?);
+            let fifo = store.open(self.sockets.next_id(), owner, FifoKind::Datagram)?;
+            store.rx_datagram_limit(fifo, u64::from(self.sysctls.net.rmem_default));
+            socket.fifo = Some(fifo);
         }
         let sock = self.sockets.insert(socket);
         self.note(sock, Readiness::EMPTY);
@@ -181,12 +183,13 @@ impl Stack {
             Some(fifo) => fifo,
             None => store.open(sock, owner, FifoKind::Stream)?,
         };
-        self.evict_time_wait(&flow);
+        let least_iss = self.evict_time_wait(&flow);
         if let Binding::Hold(h) = hold {
             self.tcp_ports.hold(flow.local().port(), h);
         }
         let traits = self.port_traits(path.port);
         let iss = crate::isn::initial_sequence(&self.secret, &flow, now);
+        let iss = least_iss.map_or(iss, |least| iss.max(least));
         let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
         (s.fifo, s.binding, s.local, s.peer, s.error) = (Some(fifo), hold, flow.local(), Some(to), None);
         let config = super::config::resolve(&self.sysctls, &s.opts);

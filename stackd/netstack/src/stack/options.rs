@@ -48,6 +48,7 @@ impl Stack {
                 }
                 self.mark_dirty(sock);
                 self.after_event(now, sock, store);
+                self.limit_datagrams(sock, store);
             }
         }
         Ok(())
@@ -184,6 +185,15 @@ impl Stack {
             name::TCP_CC_INFO => OptionValue::Bytes(conn.map_or(Vec::new(), |c| layout::cc_info(c.cc_info()))),
             _ => return Err(Errno::ENOPROTOOPT),
         })
+    }
+
+    /// `SO_RCVBUF` of a datagram socket is the store's to keep.
+    fn limit_datagrams<S: ByteStore>(&self, sock: SockId, store: &mut S) {
+        if let Some(s) = self.sockets.get(sock)
+            && let (Body::Udp(_), Some(fifo), Some(bytes)) = (&s.body, s.fifo, s.opts.rcvbuf)
+        {
+            store.rx_datagram_limit(fifo, u64::from(bytes));
+        }
     }
 
     /// Puts a socket's options over the sysctls again.

@@ -9,7 +9,7 @@ use crate::socket::timewait::{TIME_WAIT, TimeWait, TwTimestamps};
 use crate::socket::{Binding, Body};
 use crate::store::ByteStore;
 use crate::types::{Readiness, SockEvent};
-use stackd_base::{DropReason, Errno, Instant, Mib, SockId};
+use stackd_base::{DropReason, Errno, Instant, Mib, SeqNum, SockId};
 use stackd_tcp::{CloseReason, Event, IcmpError, IcmpKind, State};
 use stackd_wire::{IcmpRepr, proto};
 
@@ -129,6 +129,7 @@ impl Stack {
             }
         }
         self.publish(sock, store);
+        self.charge(sock);
         if let Some(reason) = closed {
             fresh |= Readiness::HUP | Readiness::IN | Readiness::OUT;
             self.connection_ended(now, sock, reason, store);
@@ -169,6 +170,19 @@ impl Stack {
         t.published = (head, released, if t.established { limit } else { old_limit });
     }
 
+    /// Keeps the account of `net.ipv4.tcp_mem`: bytes that wait to be acknowledged, to be put in order, to be read.
+    fn charge(&mut self, sock: SockId) {
+        let was_pressed = self.mem.under_pressure();
+        let Some(Body::Tcp(t)) = self.sockets.get_mut(sock).map(|s| &mut s.body) else { return };
+        let (head, released, _) = t.published;
+        let holds = head.saturating_sub(t.consumed) + t.written.saturating_sub(released) + t.conn.rx_out_of_order();
+        let before = core::mem::replace(&mut t.charged, holds);
+        self.mem.used = (self.mem.used + holds).saturating_sub(before);
+        if self.mem.under_pressure() && !was_pressed {
+            self.mib.inc(Mib::TcpExtTCPMemoryPressures);
+        }
+    }
+
     /// The connection is over: its four-tuple goes, to TIME_WAIT or altogether.
     fn connection_ended<S: ByteStore>(&mut self, now: Instant, sock: SockId, reason: CloseReason, store: &mut S) {
         let Some(s) = self.sockets.get_mut(sock) else { return };
@@ -193,7 +207,12 @@ impl Stack {
         let established = t.established;
         let waits = t.conn.state() == State::TimeWait;
         let (parent, tos) = (t.parent, s.opts.tos & !3);
-        let (local, peer, detached, reuse) = (s.local, s.peer, s.detached, s.opts.reuseaddr);
+        let (local, peer, detached) = (s.local, s.peer, s.detached);
+        // A port out of the ephemeral range stays open to other destinations; a bound one is held against everybody.
+        let hold = match s.binding {
+            Binding::Hold(hold) => hold,
+            Binding::Claim | Binding::None => Hold::Follower(s.opts.reuseaddr),
+        };
         if established || parent.is_none() {
             s.error = s.error.or(errno);
         }
@@ -201,7 +220,7 @@ impl Stack {
         let flow = FlowKey::new(local, peer);
         self.tcp_demux.remove_flow(&flow, FlowEntry::Sock(sock));
         if waits {
-            self.enter_time_wait(now, sock, &flow, reuse, tos);
+            self.enter_time_wait(now, sock, &flow, hold, tos);
         }
         if let Some(listener) = parent
             && !established
@@ -216,7 +235,7 @@ impl Stack {
         }
     }
 
-    fn enter_time_wait(&mut self, now: Instant, sock: SockId, flow: &FlowKey, reuseaddr: bool, tos: u8) {
+    fn enter_time_wait(&mut self, now: Instant, sock: SockId, flow: &FlowKey, hold: Hold, tos: u8) {
         if self.tw.len() as u32 >= self.sysctls.net.tcp_max_tw_buckets {
             // ip-sysctl, tcp_max_tw_buckets: "If this number is exceeded time-wait socket is immediately destroyed and warning is printed."
             self.mib.inc(Mib::TcpExtTCPTimeWaitOverflow);
@@ -224,7 +243,6 @@ impl Stack {
         }
         let Some(t) = self.tcp_mut(sock) else { return };
         let conn = &t.conn;
-        let hold = Hold::Follower(reuseaddr);
         let (rcv_wnd, rcv_wscale) = conn.rcv_wnd();
         let offset = conn.flow().ts_offset;
         let entry = TimeWait {
@@ -258,11 +276,15 @@ impl Stack {
     }
 
     /// A new connection takes over the four-tuple of an entry.
-    pub(super) fn evict_time_wait(&mut self, flow: &FlowKey) {
+    /// The least initial sequence number it may use, far beyond what the old one could have in flight (as Linux).
+    pub(super) fn evict_time_wait(&mut self, flow: &FlowKey) -> Option<SeqNum> {
         if let Some(FlowEntry::TimeWait(index)) = self.tcp_demux.flow(flow) {
+            let least = self.tw.get(index).map(|tw| tw.snd_nxt + 65_535 + 2);
             self.end_time_wait(index);
             self.mib.inc(Mib::TcpExtTWRecycled);
+            return least;
         }
+        None
     }
 
     /// What is left of an earlier attempt to connect goes, so that the socket may try again.
@@ -271,7 +293,9 @@ impl Stack {
         if !matches!(&s.body, Body::Tcp(t) if !t.attached) {
             return;
         }
-        s.body = Body::TcpClosed;
+        if let Body::Tcp(t) = core::mem::replace(&mut s.body, Body::TcpClosed) {
+            self.mem.used = self.mem.used.saturating_sub(t.charged);
+        }
         s.peer = None;
         if let Some(fifo) = s.fifo.take() {
             store.close(fifo);
@@ -296,7 +320,8 @@ impl Stack {
             Binding::Hold(hold) => ports.unhold(port, hold),
         }
         match &s.body {
-            Body::Tcp(_) => {
+            Body::Tcp(t) => {
+                self.mem.used = self.mem.used.saturating_sub(t.charged);
                 if let Some(peer) = s.peer {
                     self.tcp_demux.remove_flow(&FlowKey::new(s.local, peer), FlowEntry::Sock(sock));
                 }

@@ -117,6 +117,52 @@ fn udp_goes_both_ways_and_learns_of_closed_ports() {
     }
 }
 
+/// Ports in TIME_WAIT were lost to every destination: 200,000 short connections in a row ran out of them.
+#[test]
+fn a_port_in_time_wait_serves_other_destinations_and_with_tw_reuse_the_same_one_again() {
+    let mut net = Net::new();
+    let range = net.a.stack.sysctl_set(net.now, "net.ipv4.ip_local_port_range", "40000 40000", &mut net.a.store);
+    range.expect("legal");
+    let short = |net: &mut Net, listener: SockId, to: &str| {
+        let (client, server) = net.connected(listener, to);
+        assert_eq!(net.a.stack.local_addr(client).expect("local").port(), 40_000);
+        net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+        net.run_ms(5);
+        net.b.stack.close(net.now, server, &mut net.b.store).expect("close");
+        net.run_ms(5);
+    };
+    let one = net.b.listener(net.now, "0.0.0.0:81", 10);
+    let two = net.b.listener(net.now, "0.0.0.0:82", 10);
+    short(&mut net, one, "10.0.0.2:81");
+    short(&mut net, two, "10.0.0.2:82");
+    assert_eq!(net.a.stack.socket_counts(), (0, 0, 2));
+    let again = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+    let to = "10.0.0.2:81".parse().expect("address");
+    assert_eq!(net.a.stack.connect(net.now, again, to, &mut net.a.store), Err(Errno::EADDRNOTAVAIL));
+    net.a.stack.sysctl_set(net.now, "net.ipv4.tcp_tw_reuse", "1", &mut net.a.store).expect("legal");
+    net.run(Duration::from_secs(2));
+    short(&mut net, one, "10.0.0.2:81");
+    assert_eq!(net.a.stack.mib().get(Mib::TcpExtTWRecycled), 1);
+}
+
+#[test]
+fn a_full_udp_buffer_drops_and_counts() {
+    let mut net = Net::new();
+    let server = net.b.socket(net.now, Domain::V4, SocketKind::Dgram);
+    net.b.stack.bind(server, "0.0.0.0:53".parse().expect("address")).expect("bind");
+    net.b.option(net.now, server, SOL_SOCKET, SO_RCVBUF, 2000).expect("rcvbuf");
+    let client = net.a.socket(net.now, Domain::V4, SocketKind::Dgram);
+    let to = "10.0.0.2:53".parse().expect("address");
+    for _ in 0..6 {
+        net.a.stack.send_to(net.now, client, Some(to), &[0; 1000], &mut net.a.store).expect("sent");
+    }
+    net.run_ms(5);
+    // 4000 bytes hold three datagrams of 1000 and their cost.
+    assert_eq!(net.b.stack.mib().get(Mib::UdpInDatagrams), 3);
+    assert_eq!(net.b.stack.mib().get(Mib::UdpRcvbufErrors), 3);
+    assert_eq!(net.b.stack.drops().get(stackd_base::DropReason::UdpRcvBuf), 3);
+}
+
 #[test]
 fn options_reach_the_connection() {
     let mut net = Net::new();

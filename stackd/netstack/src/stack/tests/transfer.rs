@@ -48,6 +48,7 @@ fn connect_transfer_close(listen: &str, to: &str) {
     assert_eq!(net.a.stack.socket_counts(), (0, 0, 1), "the active closer keeps TIME_WAIT alone");
     assert_eq!(net.b.stack.socket_counts(), (0, 0, 0));
     assert!(net.a.store.is_empty() && net.b.store.is_empty());
+    assert_eq!((net.a.stack.mem.used, net.b.stack.mem.used), (0, 0));
     net.run(Duration::from_secs(61));
     assert_eq!(net.a.stack.socket_counts(), (0, 0, 0));
     assert_eq!(net.a.stack.mib().get(Mib::TcpCurrEstab), 0);
