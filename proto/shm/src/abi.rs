@@ -235,8 +235,13 @@ impl Arg {
     pub fn clear(&mut self) {
         self.len = 0;
     }
+    /// What goes into the slot. Bytes of the last word beyond `len` are zero, not what another client's argument left here.
     pub(crate) fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.bytes[..self.len.next_multiple_of(8)].as_chunks::<8>().0.iter().map(|c| u64::from_ne_bytes(*c))
+        let (whole, rest) = self.as_bytes().as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = (!rest.is_empty()).then_some(last);
+        whole.iter().copied().chain(last).map(u64::from_ne_bytes)
     }
     /// `len` must be at most [`ARG_BYTES`]; more is cut.
     pub(crate) fn fill(&mut self, len: usize, mut word: impl FnMut(usize) -> u64) {

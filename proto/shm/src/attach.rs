@@ -109,7 +109,9 @@ impl Reader<'_> {
         self.take().map(u64::from_le_bytes)
     }
     fn text(&self) -> String {
-        String::from_utf8_lossy(self.0).trim_end_matches('\0').to_owned()
+        // It ends up in logs and on terminals: no escape sequences, no line breaks.
+        let text = String::from_utf8_lossy(self.0);
+        text.trim_end_matches('\0').chars().map(|c| if c.is_control() { '?' } else { c }).collect()
     }
 }
 
@@ -182,7 +184,8 @@ impl Message {
     }
 }
 
-/// Sends one message with descriptors. Does not raise SIGPIPE.
+/// Sends one message with descriptors. Does not raise SIGPIPE, and does not wait: a peer that asks and never reads fills its own socket, and
+/// the answer to it is WouldBlock, on which the daemon ends the session.
 pub fn send(socket: impl AsFd, message: &Message, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = message.encode();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -190,7 +193,7 @@ pub fn send(socket: impl AsFd, message: &Message, fds: &[BorrowedFd<'_>]) -> io:
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} descriptors in one message", fds.len())));
     }
-    rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
     Ok(())
 }
 

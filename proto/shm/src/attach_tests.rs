@@ -65,3 +65,39 @@ fn versions_meet_where_ranges_overlap() {
     assert_eq!(negotiate(ABI_VERSION + 1, 9), None);
     assert_eq!(negotiate(3, 0), None);
 }
+
+/// Names and texts reach logs and terminals.
+#[test]
+fn escape_sequences_do_not_survive() {
+    let hello = Message::Hello { min_version: 1, max_version: 1, rings: 1, name: "\x1b[2J\nroot".into() };
+    let Ok(Message::Hello { name, .. }) = Message::decode(&hello.encode()) else { panic!("not a hello") };
+    assert_eq!(name, "?[2J?root");
+}
+
+/// A client that asks for rings and never reads the answers: its session ends, nobody waits for it.
+#[test]
+fn a_peer_that_never_reads_is_would_block() {
+    let (a, _b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let answer = Message::RingOpened { index: 1 };
+    let full = (0..100_000).find_map(|_| send(&a, &answer, &[]).err()).unwrap();
+    assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+}
+
+/// Descriptors that no message asked for, and more than fit, are closed and not kept.
+#[test]
+fn a_flood_of_descriptors_leaves_none_behind() {
+    let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let (probe, passed) = rustix::pipe::pipe().unwrap();
+    let many = vec![passed.as_fd(); 100];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(100))];
+    for bytes in [Message::OpenRing.encode(), vec![9; 600]] {
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&many)));
+        rustix::net::sendmsg(&a, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::empty()).unwrap();
+        assert!(recv(&b).is_err());
+    }
+    drop(many);
+    drop(passed);
+    // End of file: no write end is left anywhere.
+    assert_eq!(rustix::io::read(&probe, &mut [0u8; 1]).unwrap(), 0);
+}

@@ -55,8 +55,8 @@ pub enum Breach {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The client does not take its completions and keeps asking for more.
-    #[error("{0} completions wait for a client that does not take them")]
+    /// The client asked for more than all its sockets and threads can wait for, or does not take the answers.
+    #[error("{0} calls wait for an answer, or for the client to take it")]
     Completions(usize),
     /// The header page does not say what the daemon wrote there.
     #[error("the region's header was rewritten")]

@@ -15,11 +15,13 @@ use crate::doorbell::Asleep;
 use crate::fifo::{RxWriter, TxReader};
 use crate::region::{Geometry, MappedRing, Region, RingPair};
 use crate::ring::{Consumer, Producer};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicI64, Ordering};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::ReadWriteFlags;
+use rustix::pipe::PipeFlags;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared memory of one client process. Cheap to clone; all clones are the same session.
@@ -33,6 +35,8 @@ struct Inner {
     pool: Arc<ChunkPool>,
     doorbell: OwnedFd,
     slots: Mutex<Slots>,
+    /// Answers the client has not been given yet, over all rings.
+    owed: Arc<AtomicI64>,
 }
 
 #[derive(Debug)]
@@ -42,6 +46,21 @@ struct Slots {
     open: u32,
     limit: u32,
     rings_opened: u32,
+    /// One bit a number: set while a socket has it.
+    used: Vec<u64>,
+}
+
+impl Slots {
+    /// Marks `sock`; returns whether it was in use before.
+    fn mark(&mut self, sock: u32, on: bool) -> bool {
+        let (word, bit) = (sock as usize / 64, 1 << (sock % 64));
+        if self.used.len() <= word {
+            self.used.resize(word + 1, 0);
+        }
+        let was = self.used[word] & bit != 0;
+        self.used[word] = if on { self.used[word] | bit } else { self.used[word] & !bit };
+        was
+    }
 }
 
 /// Makes an eventfd as doorbells are: non-blocking, close-on-exec.
@@ -54,9 +73,16 @@ pub fn ring_fd(fd: BorrowedFd<'_>) {
     let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
 }
 
-/// Empties an eventfd.
+/// Empties an eventfd that only this process holds, or a pipe's end that only this process reads.
 pub fn drain_fd(fd: BorrowedFd<'_>) {
-    let _ = rustix::io::read(fd, &mut [0u8; 8]);
+    let _ = rustix::io::read(fd, &mut [0u8; 64]);
+}
+
+/// Empties an eventfd that a hostile process holds too. O_NONBLOCK belongs to the open file description, so the other side can take
+/// it away (`fcntl(F_SETFL)`), and empty the counter first: a plain read would then sleep for ever. RWF_NOWAIT is ours alone.
+fn drain_shared_fd(fd: BorrowedFd<'_>) {
+    let mut count = [0; 8];
+    let _ = rustix::io::preadv2(fd, &mut [IoSliceMut::new(&mut count)], u64::MAX, ReadWriteFlags::NOWAIT);
 }
 
 impl DaemonSession {
@@ -64,9 +90,9 @@ impl DaemonSession {
     pub fn create(geometry: Geometry, quota_chunks: u32, max_sockets: u32) -> io::Result<Self> {
         let region = Region::create(geometry)?;
         let limit = max_sockets.min(geometry.sockets);
-        let slots = Mutex::new(Slots { free: Vec::new(), fresh: 0, open: 0, limit, rings_opened: 0 });
+        let slots = Mutex::new(Slots { free: Vec::new(), fresh: 0, open: 0, limit, rings_opened: 0, used: Vec::new() });
         let pool = ChunkPool::new(region, quota_chunks);
-        Ok(Self { inner: Arc::new(Inner { pool, doorbell: doorbell_fd()?, slots }) })
+        Ok(Self { inner: Arc::new(Inner { pool, doorbell: doorbell_fd()?, slots, owed: Arc::default() }) })
     }
 
     /// The region.
@@ -93,7 +119,7 @@ impl DaemonSession {
     pub fn awake(&self, rang: bool) {
         Asleep(self.region().daemon_asleep()).awake();
         if rang {
-            drain_fd(self.doorbell());
+            drain_shared_fd(self.doorbell());
         }
     }
 
@@ -101,19 +127,25 @@ impl DaemonSession {
     pub fn open_ring(&self) -> io::Result<Option<DaemonRing>> {
         let mut slots = self.lock();
         let Some(pair) = self.region().ring_pair(slots.rings_opened) else { return Ok(None) };
-        let eventfd = Arc::new(doorbell_fd()?);
+        // A pipe: its two ends are two open file descriptions. Whoever holds the other end of an eventfd can clear O_NONBLOCK on ours
+        // and fill the counter, and then our next write never returns.
+        let (eventfd, bell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         slots.rings_opened += 1;
+        // What an honest client can have waiting: a few waits on each socket, and what its threads are asking right now.
+        let owed_max = 4 * i64::from(slots.limit) + 4 * i64::from(self.region().geometry().ring_entries);
         drop(slots);
         pair.reset();
-        let capacity = self.region().geometry().ring_entries as usize;
         Ok(Some(DaemonRing {
             sq: Consumer::new(pair.submission()),
             cq: Producer::new(pair.completion()),
             sockets: self.region().geometry().sockets,
             pair,
-            eventfd,
+            eventfd: Arc::new(eventfd),
+            bell,
             overflow: VecDeque::new(),
-            overflow_max: 4 * capacity,
+            owed: Arc::clone(&self.inner.owed),
+            owed_here: 0,
+            owed_max,
             dirty: false,
         }))
     }
@@ -137,6 +169,7 @@ impl DaemonSession {
                 }
             };
             slots.open += 1;
+            slots.mark(sock, true);
             sock
         };
         let control = self.region().control(sock)?;
@@ -151,11 +184,20 @@ impl DaemonSession {
         Some(DaemonSocket { sock, generation, tx, rx, status })
     }
 
-    /// Gives a socket's number back. Its halves must have been dropped.
+    /// Gives a socket's number back. Its halves must have been dropped. A number that is not in use is left alone.
     pub fn close_socket(&self, sock: u32) {
         let mut slots = self.lock();
-        slots.open = slots.open.saturating_sub(1);
-        slots.free.push(sock);
+        if sock < slots.fresh && slots.mark(sock, false) {
+            slots.open = slots.open.saturating_sub(1);
+            slots.free.push(sock);
+        }
+    }
+
+    /// Gives all pages of the region back to the system: for a session whose client hung up. Without it, a process that kept the memfd
+    /// would keep every page it ever used, too, on the daemon's account. Never call it while the client may still read what
+    /// was received: it would read zeroes.
+    pub fn scrub(&self) -> io::Result<()> {
+        self.region().punch_all()
     }
 
     /// Sockets open.
@@ -229,9 +271,14 @@ pub struct DaemonRing {
     cq: Producer<MappedRing>,
     sockets: u32,
     pair: RingPair,
+    /// The client's end of `bell`.
     eventfd: Arc<OwnedFd>,
-    overflow: VecDeque<(Cqe, Arg)>,
-    overflow_max: usize,
+    bell: OwnedFd,
+    overflow: VecDeque<(Cqe, Option<Box<Arg>>)>,
+    /// The session's count, and what happened on this ring since it was brought up to date.
+    owed: Arc<AtomicI64>,
+    owed_here: i64,
+    owed_max: i64,
     dirty: bool,
 }
 
@@ -241,7 +288,7 @@ impl DaemonRing {
         self.pair.index()
     }
 
-    /// The eventfd its client thread sleeps on: goes to the client.
+    /// What its client thread sleeps on: the read end of a pipe that goes to the client. Readable after [`DaemonRing::flush`] rang.
     pub fn eventfd(&self) -> &Arc<OwnedFd> {
         &self.eventfd
     }
@@ -258,19 +305,32 @@ impl DaemonRing {
         if sqe.sock >= self.sockets {
             return Err(Breach::SockRange { sock: sqe.sock, limit: self.sockets });
         }
+        if opcode != Opcode::Kick && sqe.user_data != 0 {
+            self.owed_here += 1;
+        }
         Ok(Some(Call { opcode, sqe }))
     }
 
-    /// Answers. Never waits: what the ring cannot hold is kept here, and too much of it is a breach.
+    /// Answers. Never waits: what the ring cannot hold is kept here. Ten thousand sockets may become ready in one turn, and a client
+    /// that waited for all of them on one ring is owed them all; more than it can honestly have asked for is a breach.
     pub fn complete(&mut self, cqe: Cqe, arg: &Arg) -> Result<(), Breach> {
-        if !self.overflow.is_empty() || !self.cq.push(cqe, arg)? {
-            if self.overflow.len() >= self.overflow_max {
-                return Err(Breach::Completions(self.overflow.len()));
-            }
-            self.overflow.push_back((cqe, *arg));
-        }
         self.dirty = true;
+        if self.overflow.is_empty() && self.cq.push(cqe, arg)? {
+            self.delivered(cqe);
+            return Ok(());
+        }
+        if self.overflow.len() as i64 >= self.owed_max {
+            return Err(Breach::Completions(self.overflow.len()));
+        }
+        let arg = (!arg.as_bytes().is_empty()).then(|| Box::new(*arg));
+        self.overflow.push_back((cqe, arg));
         Ok(())
+    }
+
+    fn delivered(&mut self, cqe: Cqe) {
+        if cqe.user_data != 0 {
+            self.owed_here -= 1;
+        }
     }
 
     /// Whether completions wait for room: call [`DaemonRing::flush`] again soon.
@@ -281,14 +341,28 @@ impl DaemonRing {
     /// Ends a batch of answers: moves what waited, and wakes the client thread if it sleeps. Cheap when nothing happened.
     pub fn flush(&mut self) -> Result<(), Breach> {
         while let Some((cqe, arg)) = self.overflow.front() {
-            if !self.cq.push(*cqe, arg)? {
+            let cqe = *cqe;
+            let pushed = match arg {
+                Some(arg) => self.cq.push(cqe, arg)?,
+                None => self.cq.push(cqe, &Arg::new())?,
+            };
+            if !pushed {
                 break;
             }
             self.overflow.pop_front();
+            self.delivered(cqe);
             self.dirty = true;
         }
+        if self.owed_here != 0 {
+            let here = core::mem::take(&mut self.owed_here);
+            // Relaxed: a count. Calls that wait for ever cost the daemon memory, so they are bounded.
+            let owed = self.owed.fetch_add(here, Ordering::Relaxed) + here;
+            if owed > self.owed_max {
+                return Err(Breach::Completions(owed as usize));
+            }
+        }
         if core::mem::take(&mut self.dirty) && Asleep(self.pair.client_asleep()).must_ring() {
-            ring_fd(self.eventfd.as_fd());
+            let _ = rustix::io::write(&self.bell, &[1]);
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! A client that breaks every rule, against the daemon's half: each breach has its name, and nothing panics or reads outside the mapping.
 
-use crate::abi::{Arg, Cqe, Opcode};
+use crate::abi::{Arg, Cqe, Opcode, Sqe};
 use crate::fifo::{RawSlice, RecvBuffer, SendBuffer, TxWriter};
-use crate::region::{Control, Region};
-use crate::ring::RingMem;
+use crate::region::{Control, MappedRing, Region};
+use crate::ring::{Consumer, Producer, RingMem};
 use crate::{Breach, DaemonRing, DaemonSession, DaemonSocket, Geometry};
 use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
@@ -75,13 +75,141 @@ fn entries_are_validated_after_the_copy() {
 fn a_client_that_takes_no_completions_is_cut_off_not_waited_for() {
     let mut mock = Mock::new();
     let breach = (0..100).find_map(|_| mock.ring.complete(Cqe::default(), &Arg::new()).err());
-    assert_eq!(breach, Some(Breach::Completions(32)));
+    assert_eq!(breach, Some(Breach::Completions(48)), "4 sockets and 8 entries, 4 times");
     let mut mock = Mock::new();
     for _ in 0..9 {
         mock.ring.complete(Cqe::default(), &Arg::new()).unwrap();
     }
     mock.peer.ring_pair(0).unwrap().completion().head().store(1000, Relaxed);
     assert!(matches!(mock.ring.flush(), Err(Breach::RingIndex { index: 1000, .. })));
+}
+
+/// Was: more than 4 rings' worth of answers in one turn ended the session, and with 10,000 sockets waited for on one ring, it was an
+/// honest one.
+#[test]
+fn answers_to_all_waits_of_all_sockets_may_come_in_one_turn() {
+    let geometry = Geometry { sockets: 1000, ..GEOMETRY };
+    let session = DaemonSession::create(geometry, 16, 1000).unwrap();
+    let mut ring = session.open_ring().unwrap().unwrap();
+    let (sq, mut cq) = client_rings(&session);
+    let mut sq = sq;
+    for id in 1..=2000 {
+        assert!(sq.push(Sqe { opcode: Opcode::PollAdd as u16, user_data: id, ..Sqe::default() }, &Arg::new()).unwrap());
+        assert!(ring.pop(&mut Arg::new()).unwrap().is_some());
+        ring.flush().unwrap();
+    }
+    for user_data in 1..=2000 {
+        ring.complete(Cqe { user_data, ..Cqe::default() }, &Arg::new()).unwrap();
+    }
+    for want in 1..=2000 {
+        ring.flush().unwrap();
+        assert_eq!(cq.pop::<Cqe>(&mut Arg::new()).unwrap().unwrap().user_data, want);
+    }
+    assert!(!ring.backlogged());
+}
+
+#[test]
+fn calls_that_wait_for_ever_are_bounded() {
+    let mut mock = Mock::new();
+    let (mut sq, _cq) = client_rings(&mock.session);
+    let ask = Sqe { opcode: Opcode::Accept as u16, user_data: 1, ..Sqe::default() };
+    let breach = (0..100).find_map(|_| {
+        assert!(sq.push(ask, &Arg::new()).unwrap());
+        mock.pop().unwrap();
+        mock.ring.flush().err()
+    });
+    assert_eq!(breach, Some(Breach::Completions(49)));
+}
+
+fn client_rings(session: &DaemonSession) -> (Producer<MappedRing>, Consumer<MappedRing>) {
+    let pair = session.region().ring_pair(0).unwrap();
+    (Producer::new(pair.submission()), Consumer::new(pair.completion()))
+}
+
+/// Runs `act` in a thread; panics if it blocks. The channel is the event, the time limit only turns a hang into a failure.
+fn must_return<T: Send + 'static>(what: &str, act: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(act()));
+    finished.recv_timeout(std::time::Duration::from_secs(10)).unwrap_or_else(|_| panic!("{what} blocks the daemon"))
+}
+
+fn set_blocking(fd: impl rustix::fd::AsFd) {
+    let flags = rustix::fs::fcntl_getfl(&fd).unwrap();
+    rustix::fs::fcntl_setfl(&fd, flags - rustix::fs::OFlags::NONBLOCK).unwrap();
+}
+
+/// Was: O_NONBLOCK lives in the open file description, which an eventfd's holders share. A client that cleared it and filled the
+/// counter stopped the daemon's thread in its next write, with every other client on it.
+#[test]
+fn a_client_cannot_make_the_completion_bell_block() {
+    let mut mock = Mock::new();
+    let theirs = mock.ring.eventfd().try_clone().unwrap();
+    set_blocking(&theirs);
+    let _ = rustix::io::write(&theirs, &(u64::MAX - 1).to_ne_bytes());
+    let mut ring = must_return("a completion", move || {
+        // More than a pipe holds, each with the client pretending to sleep.
+        for _ in 0..70_000 {
+            mock.peer.ring_pair(0).unwrap().client_asleep().store(1, Relaxed);
+            mock.ring.complete(Cqe::default(), &Arg::new()).unwrap();
+            mock.ring.flush().unwrap();
+            let pair = mock.peer.ring_pair(0).unwrap();
+            let taken = pair.completion().tail().load(Relaxed);
+            pair.completion().head().store(taken, Relaxed);
+        }
+        mock.ring
+    });
+    assert!(ring.is_empty().unwrap());
+}
+
+#[test]
+fn a_client_cannot_make_emptying_the_doorbell_block() {
+    let mock = Mock::new();
+    let theirs = mock.session.doorbell().try_clone_to_owned().unwrap();
+    set_blocking(&theirs);
+    let session = mock.session.clone();
+    must_return("the stolen doorbell", move || session.awake(true));
+    // And it is emptied, when there is something.
+    crate::ring_fd(mock.session.doorbell());
+    mock.session.awake(true);
+    let mut fds = [rustix::event::PollFd::new(&theirs, rustix::event::PollFlags::IN)];
+    let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&zero)).unwrap(), 0);
+}
+
+#[test]
+fn pages_go_back_when_the_client_hung_up_and_kept_the_file() {
+    let mock = Mock::new();
+    let (mut socket, _) = mock.socket();
+    assert!(socket.rx.place(0, RawSlice::from(&vec![7; 500_000][..])));
+    let kept = mock.session.region().memfd().try_clone_to_owned().unwrap();
+    let blocks = || rustix::fs::fstat(&kept).unwrap().st_blocks;
+    assert!(blocks() * 512 >= 500_000);
+    mock.session.scrub().unwrap();
+    assert_eq!(blocks(), 0);
+}
+
+#[test]
+fn a_number_closed_twice_is_given_out_once() {
+    let mock = Mock::new();
+    let (a, _) = mock.socket();
+    let number = a.sock;
+    drop(a);
+    mock.session.close_socket(number);
+    mock.session.close_socket(number);
+    mock.session.close_socket(99);
+    let (b, c) = (mock.socket().0.sock, mock.socket().0.sock);
+    assert_ne!(b, c);
+    assert_eq!(mock.session.sockets(), 2);
+}
+
+#[test]
+fn an_argument_slot_carries_nothing_of_the_argument_before() {
+    let mut mock = Mock::new();
+    let mut arg = Arg::from_bytes(&[0xee; 64]).unwrap();
+    arg.fill(3, |_| u64::from_ne_bytes([1, 2, 3, 0xaa, 0xbb, 0xcc, 0xdd, 0xee]));
+    mock.ring.complete(Cqe::default(), &arg).unwrap();
+    let cq = mock.peer.ring_pair(0).unwrap().completion();
+    assert_eq!(cq.args()[0][0].load(Relaxed).to_ne_bytes(), [1, 2, 3, 0, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -297,6 +297,12 @@ impl Region {
         Ok(rustix::fs::fallocate(&self.memfd, flags, at, CHUNK_BYTES as u64)?)
     }
 
+    /// Daemon: gives every page of the file back to the system.
+    pub(crate) fn punch_all(&self) -> io::Result<()> {
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.memfd, flags, 0, self.layout.total as u64)?)
+    }
+
     /// The two rings of pair `index`, and the client's `asleep` word. `None` beyond the last.
     pub fn ring_pair(self: &Arc<Self>, index: u32) -> Option<RingPair> {
         (index < self.geometry.rings).then(|| RingPair { region: Arc::clone(self), index })
