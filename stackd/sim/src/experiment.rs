@@ -16,15 +16,11 @@ const START: Instant = Instant::from_nanos(1_000_000_000);
 /// An experiment; build with [`Experiment::new`] and the setters, run with [`Experiment::run`].
 #[derive(Clone, Debug)]
 pub struct Experiment {
-    congestion: &'static str,
     link: LinkConfig,
     reverse_loss: Loss,
     duration: Duration,
     bytes: Option<u64>,
-    wmem_max: u64,
-    rmem_max: u64,
-    clock_tick: Duration,
-    clock_clamp: bool,
+    config: Config,
     mss: u32,
     qdisc: Option<QdiscConfig>,
     sample_every: Duration,
@@ -85,15 +81,11 @@ impl Experiment {
     /// One flow for 10 s, on a link without a rate, a delay or a fault.
     pub fn new(congestion: &'static str) -> Self {
         Self {
-            congestion,
             link: LinkConfig::default(),
             reverse_loss: Loss::None,
             duration: Duration::from_secs(10),
             bytes: None,
-            wmem_max: 4 << 20,
-            rmem_max: 6 << 20,
-            clock_tick: Duration::ZERO,
-            clock_clamp: true,
+            config: Config { congestion, ..Config::default() },
             mss: 1460,
             qdisc: None,
             sample_every: Duration::from_millis(100),
@@ -150,16 +142,24 @@ impl Experiment {
     }
     /// The largest send and receive buffers (`tcp_wmem`, `tcp_rmem`).
     #[must_use]
-    pub const fn buffers(mut self, wmem_max: u64, rmem_max: u64) -> Self {
-        self.wmem_max = wmem_max;
-        self.rmem_max = rmem_max;
+    pub fn buffers(self, wmem_max: u64, rmem_max: u64) -> Self {
+        self.sysctls(|c| {
+            for (range, max) in [(&mut c.wmem, wmem_max), (&mut c.rmem, rmem_max)] {
+                *range = [range[0].min(max), range[1].min(max), max];
+            }
+        })
+    }
+    /// Changes any other sysctl or socket option of both hosts.
+    #[must_use]
+    pub fn sysctls(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
         self
     }
     /// Both hosts' clocks tick so often a second (0 = nanoseconds); `clamp` = a span of zero counts as one tick.
     #[must_use]
-    pub const fn clock_hz(mut self, hz: u32, clamp: bool) -> Self {
-        self.clock_tick = if hz == 0 { Duration::ZERO } else { Duration::from_nanos(1_000_000_000 / hz as u64) };
-        self.clock_clamp = clamp;
+    pub fn clock_hz(mut self, hz: u32, clamp: bool) -> Self {
+        self.config.clock_tick = if hz == 0 { Duration::ZERO } else { Duration::from_nanos(1_000_000_000 / hz as u64) };
+        self.config.clock_clamp = clamp;
         self
     }
     /// What the MSS option says (1460 on Ethernet).
@@ -187,25 +187,14 @@ impl Experiment {
         self
     }
 
-    fn config(&self) -> Config {
-        let d = Config::default();
-        Config {
-            congestion: self.congestion,
-            wmem: [d.wmem[0], d.wmem[1].min(self.wmem_max), self.wmem_max],
-            rmem: [d.rmem[0], d.rmem[1].min(self.rmem_max), self.rmem_max],
-            clock_tick: self.clock_tick,
-            clock_clamp: self.clock_clamp,
-            ..d
-        }
-    }
-
     fn pair(&self) -> Result<Pair, Violation> {
         let flow = |src, dst| FlowParams { mss: Mss::new_clamped(self.mss), ..FlowParams::new(src, dst) };
         let qdisc = self.qdisc.as_ref().map(stackd_qdisc::build).transpose().map_err(|e| Violation(e.to_string()))?;
         let s = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // Initial sequence numbers all over the space, so that wrapping is nothing rare.
-        let client = Host::new(flow(40_000, 80), s as u32, self.config(), self.bytes.unwrap_or(u64::MAX), s ^ 1, qdisc);
-        let server = Host::new(flow(80, 40_000), (s >> 32) as u32, self.config(), 0, s ^ 2, None);
+        let client =
+            Host::new(flow(40_000, 80), s as u32, self.config.clone(), self.bytes.unwrap_or(u64::MAX), s ^ 1, qdisc);
+        let server = Host::new(flow(80, 40_000), (s >> 32) as u32, self.config.clone(), 0, s ^ 2, None);
         let up = Link::new(self.link, s ^ 3);
         let down = Link::new(LinkConfig { loss: self.reverse_loss, ..self.link }, s ^ 4);
         Ok(Pair::new(client, server, up, down, START))
@@ -237,7 +226,7 @@ impl Experiment {
         let span = at - START;
         let bits = |bytes, span| Bandwidth::from_delivery(bytes, span).as_bits_per_sec();
         Ok(Report {
-            congestion: self.congestion,
+            congestion: self.config.congestion,
             seed: self.seed,
             seconds: span.as_secs_f64(),
             bytes: last,
