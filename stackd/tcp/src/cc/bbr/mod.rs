@@ -197,11 +197,13 @@ impl CongestionControl for Bbr {
                 self.window.enter_loss(in_flight);
                 self.model.enter_loss(now, self.mss, matches!(self.mode, Mode::ProbeBw(_)));
             }
-            CcEvent::ExitRecovery { .. } => self.window.exit_recovery(),
+            // The next `on_ack` sees whether it is over for good: a recovery that follows on the same ACK is the same one to BBR,
+            // with no second round of packet conservation. (Steady random loss at a large window is one long recovery.)
+            CcEvent::ExitRecovery { .. } => {}
             CcEvent::Undo { .. } => {
                 // What looked like a full pipe or a policer was reordering.
                 self.model.forget_full_pipe_evidence();
-                self.window.exit_recovery();
+                self.window.restore();
             }
             CcEvent::TxStart { now, app_limited } => {
                 if app_limited {

@@ -196,8 +196,35 @@ fn losses_come_off_the_window_and_recovery_conserves_packets_for_one_round() {
     assert_eq!(c.cwnd, 151, "first ACK of recovery: what is in flight and what was acked");
     let next = RateSample { losses: 0, in_flight: 150, acked_sacked: 2, ..base };
     assert_eq!(b.on_ack(&next, &mut rng()).cwnd, 152);
-    let c = b.on_event(CcEvent::ExitRecovery { now: p.now }, &mut rng());
-    assert_eq!(c.cwnd, before, "restored");
+    b.on_event(CcEvent::ExitRecovery { now: p.now }, &mut rng());
+    let open = RateSample { ca_state: CaState::Open, ..next };
+    let c = b.on_ack(&open, &mut rng());
+    assert!(c.cwnd.abs_diff(before) <= 2, "restored: {} of {before}", c.cwnd);
+}
+
+/// Steady loss at a large window ends one recovery and begins the next on the same ACK: that must not stop growth for a round
+/// each time, or STARTUP takes it for a full pipe (seen in simulation: 1 % loss left STARTUP at a tenth of the rate).
+#[test]
+fn back_to_back_recoveries_conserve_packets_only_once() {
+    let (mut b, mut p) = (bbr(), Path::new(1_000, 20_000));
+    p.run(&mut b, Duration::from_millis(120), |_, _| {});
+    assert_eq!(b.mode.name(), "STARTUP");
+    let recovery = RateSample { ca_state: CaState::Recovery, in_flight: 100, ..ack(p.now, 2) };
+    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 100 }, &mut rng());
+    assert_eq!(b.on_ack(&recovery, &mut rng()).cwnd, 102);
+    let delivered = p.estimator.delivered();
+    let round = RateSample {
+        prior_delivered: delivered + 50,
+        delivered_total: delivered + 100,
+        delivered: Some(50),
+        interval: Some(Duration::from_millis(20)),
+        ..recovery
+    };
+    let after_a_round = b.on_ack(&round, &mut rng()).cwnd;
+    assert_eq!(after_a_round, 104);
+    b.on_event(CcEvent::ExitRecovery { now: p.now }, &mut rng());
+    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 100 }, &mut rng());
+    assert_eq!(b.on_ack(&RateSample { in_flight: 50, ..recovery }, &mut rng()).cwnd, 106);
 }
 
 /// Shipped bug 7: high loss alone must not end STARTUP below the path's rate, nor keep it there for ever.
@@ -301,7 +328,8 @@ fn a_second_loss_event_does_not_save_the_window_of_the_first() {
     let before = b.control().cwnd;
     b.on_event(CcEvent::Rto { now: p.now, in_flight: 0 }, &mut rng());
     b.on_event(CcEvent::Rto { now: p.now, in_flight: 0 }, &mut rng());
-    assert_eq!(b.on_event(CcEvent::ExitRecovery { now: p.now }, &mut rng()).cwnd, before);
+    let c = b.on_ack(&ack(p.now, 1), &mut rng());
+    assert!(c.cwnd.abs_diff(before) <= 2, "{} of {before}", c.cwnd);
 }
 
 #[test]

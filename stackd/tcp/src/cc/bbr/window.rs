@@ -48,15 +48,6 @@ impl Window {
         self.cwnd = in_flight.saturating_add(1).min(self.cwnd).max(1);
     }
 
-    /// Recovery is over, or proved to have been a mistake.
-    pub(super) fn exit_recovery(&mut self) {
-        if self.in_recovery() {
-            self.ca_state = CaState::Open;
-            self.packet_conservation = false;
-            self.restore();
-        }
-    }
-
     pub(super) fn limit(&mut self, most: u32) {
         self.cwnd = self.cwnd.min(most);
     }
