@@ -127,12 +127,14 @@ fn serve(listener: &OwnedFd, stop: &OwnedFd, rings: u32, open: &AtomicU32) {
 }
 
 fn welcome(socket: OwnedFd, geometry: Geometry) -> (OwnedFd, World) {
-    let Some((Message::Hello { .. }, _)) = attach::recv(&socket).unwrap() else { panic!("no hello") };
+    let Some((Message::Hello { rings: wanted, .. }, _)) = attach::recv(&socket).unwrap() else { panic!("no hello") };
     let session = DaemonSession::create(geometry, geometry.chunks, geometry.sockets).unwrap();
-    let ring = session.open_ring().unwrap().unwrap();
-    let message = Message::Welcome { version: 1, geometry, rings: 1 };
-    attach::send(&socket, &message, &[session.region().memfd(), session.doorbell(), ring.eventfd().as_fd()]).unwrap();
-    (socket, World { session, rings: vec![ring], socks: BTreeMap::new(), next_port: 40000 })
+    let rings: Vec<DaemonRing> = (0..wanted).map_while(|_| session.open_ring().unwrap()).collect();
+    let message = Message::Welcome { version: 1, geometry, rings: rings.len() as u32 };
+    let mut fds = vec![session.region().memfd(), session.doorbell()];
+    fds.extend(rings.iter().map(|ring| ring.eventfd().as_fd()));
+    attach::send(&socket, &message, &fds).unwrap();
+    (socket, World { session, rings, socks: BTreeMap::new(), next_port: 40000 })
 }
 
 impl World {
@@ -267,7 +269,12 @@ impl World {
                 *out = Arg::from_addr(self.socks[&id].peer_name.unwrap());
                 return id as i32;
             }
-            Opcode::Shutdown if sqe.args[0] != 0 => sock.finished = true,
+            Opcode::Shutdown => {
+                sock.finished |= sqe.args[0] != 0;
+                if sqe.args[0] != 1 {
+                    sock.shared.status.set_readiness(ready::RDHUP | ready::IN);
+                }
+            }
             Opcode::Close => {
                 sock.finished = true;
                 sock.closed = true;

@@ -1,13 +1,13 @@
 //! A ring and those who wait on it. Usually one thread has it alone; when the daemon gives no more rings, threads share one: then whoever
 //! sleeps on the eventfd leads, and hands answers to the others.
 
-use crate::session::{Counters, Inner, lock};
+use crate::session::{Counters, Inner, Spinner, lock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use stackd_shm::ClientRing;
 use stackd_shm::abi::{Arg, Cqe, Opcode, Sqe};
-use std::collections::HashMap;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -34,15 +34,52 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 struct State {
     ring: ClientRing,
-    waiting: HashMap<u64, Slot>,
-    next: u64,
+    waiting: Waiting,
     led: bool,
+    /// Wakers to call and wakers to drop once the lock is released: either may run anything, such as the drop of a future that takes
+    /// its call back on this very ring.
+    wake: Vec<Waker>,
+    discard: Vec<Waker>,
+}
+
+/// Calls without an answer. A ticket is the index of its slot below a count that makes it unique (and never 0).
+#[derive(Debug, Default)]
+struct Waiting {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    count: u32,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
+    /// 0: free.
+    ticket: u64,
     reply: Option<Reply>,
     waker: Option<Waker>,
+}
+
+impl Waiting {
+    fn insert(&mut self) -> Ticket {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        self.count = self.count.wrapping_add(1).max(1);
+        let ticket = u64::from(self.count) << 32 | u64::from(index);
+        self.slots[index as usize].ticket = ticket;
+        Ticket(ticket)
+    }
+
+    fn get(&mut self, ticket: u64) -> Option<&mut Slot> {
+        self.slots.get_mut(ticket as u32 as usize).filter(|slot| slot.ticket == ticket && ticket != 0)
+    }
+
+    /// Frees the slot; what was in it.
+    fn remove(&mut self, ticket: u64) -> Option<Slot> {
+        let slot = std::mem::take(self.get(ticket)?);
+        self.free.push(ticket as u32);
+        Some(slot)
+    }
 }
 
 impl State {
@@ -51,20 +88,55 @@ impl State {
         let mut arg = Arg::new();
         while let Some(cqe) = self.ring.pop(&mut arg).map_err(broken)? {
             // No slot: nobody waits any more (a timeout), or nobody ever did.
-            if let Some(slot) = self.waiting.get_mut(&cqe.user_data) {
+            if let Some(slot) = self.waiting.get(cqe.user_data) {
                 slot.reply = Some(Reply { cqe, arg });
-                if let Some(waker) = slot.waker.take() {
-                    waker.wake();
-                }
+                self.wake.extend(slot.waker.take());
             }
         }
         Ok(())
     }
 
     fn take(&mut self, ticket: Ticket) -> Option<Reply> {
-        let reply = self.waiting.get_mut(&ticket.0)?.reply.take()?;
-        self.waiting.remove(&ticket.0);
+        let reply = self.waiting.get(ticket.0)?.reply.take()?;
+        self.forget(ticket);
         Some(reply)
+    }
+
+    /// Nobody waits for `ticket` any more. False: nobody did.
+    fn forget(&mut self, ticket: Ticket) -> bool {
+        let slot = self.waiting.remove(ticket.0);
+        let found = slot.is_some();
+        self.discard.extend(slot.and_then(|slot| slot.waker));
+        found
+    }
+}
+
+/// The lock on a lane. Wakers that gathered under it are called when it is open again.
+struct Locked<'a>(Option<MutexGuard<'a, State>>);
+
+impl Deref for Locked<'_> {
+    type Target = State;
+    fn deref(&self) -> &State {
+        self.0.as_ref().expect("held until drop")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.0.as_mut().expect("held until drop")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.0.take() else { return };
+        if state.wake.is_empty() && state.discard.is_empty() {
+            return;
+        }
+        let (wake, discard) = (std::mem::take(&mut state.wake), std::mem::take(&mut state.discard));
+        drop(state);
+        wake.into_iter().for_each(Waker::wake);
+        drop(discard);
     }
 }
 
@@ -76,8 +148,12 @@ pub(crate) fn broken(breach: stackd_shm::Breach) -> io::Error {
 impl Lane {
     pub(crate) fn new(ring: ClientRing, session: Weak<Inner>) -> Self {
         let eventfd = Arc::clone(ring.eventfd());
-        let state = State { ring, waiting: HashMap::new(), next: 1, led: false };
+        let state = State { ring, waiting: Waiting::default(), led: false, wake: Vec::new(), discard: Vec::new() };
         Self { state: Mutex::new(state), changed: Condvar::new(), eventfd, session }
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        Locked(Some(lock(&self.state)))
     }
 
     pub(crate) fn session(&self) -> &Weak<Inner> {
@@ -91,15 +167,13 @@ impl Lane {
     /// Puts a call on the ring; somebody will ask for its answer.
     pub(crate) fn submit(&self, session: &Inner, mut sqe: Sqe, arg: &Arg) -> io::Result<Ticket> {
         Counters::add(&session.counters.calls);
-        let mut state = lock(&self.state);
-        let ticket = Ticket(state.next);
-        state.next += 1;
+        let mut state = self.lock();
+        let ticket = state.waiting.insert();
         sqe.user_data = ticket.0;
-        state.waiting.insert(ticket.0, Slot::default());
         match self.push(session, state, sqe, arg) {
             Ok(()) => Ok(ticket),
             Err(e) => {
-                lock(&self.state).waiting.remove(&ticket.0);
+                self.lock().forget(ticket);
                 Err(e)
             }
         }
@@ -107,10 +181,10 @@ impl Lane {
 
     /// Puts an entry on the ring whose answer nobody wants.
     pub(crate) fn post(&self, session: &Inner, sqe: Sqe) -> io::Result<()> {
-        self.push(session, lock(&self.state), sqe, &Arg::new())
+        self.push(session, self.lock(), sqe, &Arg::new())
     }
 
-    fn push<'a>(&'a self, session: &Inner, mut state: MutexGuard<'a, State>, sqe: Sqe, arg: &Arg) -> io::Result<()> {
+    fn push<'a>(&'a self, session: &Inner, mut state: Locked<'a>, sqe: Sqe, arg: &Arg) -> io::Result<()> {
         session.alive()?;
         while !state.ring.push(sqe, arg).map_err(broken)? {
             // Full: the daemon is behind, or dead. Make sure it is awake, take what it answered, and let it run.
@@ -119,7 +193,7 @@ impl Lane {
             drop(state);
             session.check_hangup()?;
             std::thread::yield_now();
-            state = lock(&self.state);
+            state = self.lock();
         }
         Self::ring(session, &state);
         Ok(())
@@ -133,17 +207,17 @@ impl Lane {
 
     /// The answer to `ticket`: after spinning, by sleeping. TimedOut takes the call back.
     pub(crate) fn wait(&self, session: &Inner, ticket: Ticket, deadline: Option<Instant>) -> io::Result<Reply> {
-        if let Some(reply) = self.spin(session, ticket)? {
+        if let Some(reply) = self.spin(session, ticket, deadline)? {
             return Ok(reply);
         }
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         loop {
             state.reap()?;
             if let Some(reply) = state.take(ticket) {
                 return Ok(reply);
             }
             if let Err(e) = session.alive() {
-                state.waiting.remove(&ticket.0);
+                state.forget(ticket);
                 return Err(e);
             }
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -155,53 +229,51 @@ impl Lane {
         }
     }
 
-    fn spin(&self, session: &Inner, ticket: Ticket) -> io::Result<Option<Reply>> {
-        let spin = session.spin();
-        if spin.is_zero() {
-            return Ok(None);
-        }
-        let until = Instant::now() + spin;
+    fn spin(&self, session: &Inner, ticket: Ticket, deadline: Option<Instant>) -> io::Result<Option<Reply>> {
+        let mut spinner = Spinner::new(session, deadline);
         loop {
             {
-                let mut state = lock(&self.state);
+                let mut state = self.lock();
                 state.reap()?;
                 if let Some(reply) = state.take(ticket) {
                     return Ok(Some(reply));
                 }
             }
-            if Instant::now() >= until {
+            // A daemon found dead is the business of the slow path.
+            if !spinner.go_on().unwrap_or(false) {
                 return Ok(None);
             }
-            std::hint::spin_loop();
         }
     }
 
-    fn follow<'a>(&self, state: MutexGuard<'a, State>, left: Option<Duration>) -> MutexGuard<'a, State> {
-        match left {
-            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-        }
+    fn follow<'a>(&'a self, mut state: Locked<'a>, left: Option<Duration>) -> Locked<'a> {
+        let idle = state.wake.is_empty() && state.discard.is_empty();
+        let Some(guard) = state.0.take_if(|_| idle) else {
+            // Others are to be woken first, and then everything may be different: the caller looks again.
+            drop(state);
+            return self.lock();
+        };
+        Locked(Some(match left {
+            None => self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            Some(left) => self.changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
+        }))
     }
 
     /// Sleeps on the eventfd and on the daemon's life, for everybody on this ring.
     fn lead<'a>(
         &'a self,
         session: &Inner,
-        mut state: MutexGuard<'a, State>,
+        mut state: Locked<'a>,
         ticket: Ticket,
         left: Option<Duration>,
-    ) -> io::Result<MutexGuard<'a, State>> {
+    ) -> io::Result<Locked<'a>> {
         state.ring.prepare_sleep();
         state.reap()?;
         // Answers for followers count too: they sleep until told.
-        let answered = state.waiting.values().any(|slot| slot.reply.is_some() && slot.waker.is_none());
-        if answered && state.waiting.get(&ticket.0).is_none_or(|slot| slot.reply.is_some()) {
+        self.changed.notify_all();
+        if state.waiting.get(ticket.0).is_none_or(|slot| slot.reply.is_some()) {
             state.ring.awake(false);
-            self.changed.notify_all();
             return Ok(state);
-        }
-        if answered {
-            self.changed.notify_all();
         }
         state.led = true;
         drop(state);
@@ -210,7 +282,7 @@ impl Lane {
         let timeout = left.map(timespec);
         let slept = poll(&mut fds, timeout.as_ref());
         let (rang, hung_up) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         state.ring.awake(slept.is_ok() && rang);
         state.led = false;
         let reaped = state.reap();
@@ -218,7 +290,7 @@ impl Lane {
         if slept.is_ok() && hung_up {
             drop(state);
             session.hung_up();
-            state = lock(&self.state);
+            state = self.lock();
         }
         reaped?;
         match slept {
@@ -237,11 +309,11 @@ impl Lane {
 
     /// Forgets a call and tells the daemon; the answer, if it came just now.
     pub(crate) fn abandon(&self, session: &Inner, ticket: Ticket) -> Option<Reply> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         // A damaged ring is reported by the next call on it.
         let _ = state.reap();
         let reply = state.take(ticket);
-        if reply.is_none() && state.waiting.remove(&ticket.0).is_some() {
+        if reply.is_none() && state.forget(ticket) {
             let sqe = Sqe { opcode: Opcode::Cancel as u16, args: [ticket.0, 0, 0, 0, 0], ..Sqe::default() };
             // If the daemon is gone there is nothing left to take back.
             let _ = self.push(session, state, sqe, &Arg::new());
@@ -251,7 +323,8 @@ impl Lane {
 
     /// Asynchronous wait: the answer, or a promise to wake.
     pub(crate) fn poll(&self, session: &Inner, ticket: Ticket, cx: &mut Context<'_>) -> Poll<io::Result<Reply>> {
-        let mut state = lock(&self.state);
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
         if let Err(e) = state.reap() {
             return Poll::Ready(Err(e));
         }
@@ -259,37 +332,33 @@ impl Lane {
             return Poll::Ready(Ok(reply));
         }
         if let Err(e) = session.alive() {
-            state.waiting.remove(&ticket.0);
+            state.forget(ticket);
             return Poll::Ready(Err(e));
         }
-        if let Some(slot) = state.waiting.get_mut(&ticket.0) {
-            slot.waker = Some(cx.waker().clone());
-        }
+        let old = state.waiting.get(ticket.0).and_then(|slot| slot.waker.replace(waker));
+        state.discard.extend(old);
         Poll::Pending
     }
 
     /// Reactor: announces that nobody looks, after a last look.
     pub(crate) fn prepare_sleep(&self) -> io::Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         state.ring.prepare_sleep();
         state.reap()
     }
 
     /// Reactor: the eventfd was readable.
     pub(crate) fn woken(&self) -> io::Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         state.ring.awake(true);
         state.reap()
     }
 
     /// The session is dead: everybody look.
     pub(crate) fn wake_all(&self) {
-        let mut state = lock(&self.state);
-        for slot in state.waiting.values_mut() {
-            if let Some(waker) = slot.waker.take() {
-                waker.wake();
-            }
-        }
+        let mut state = self.lock();
+        let State { waiting, wake, .. } = &mut *state;
+        wake.extend(waiting.slots.iter_mut().filter_map(|slot| slot.waker.take()));
         self.changed.notify_all();
     }
 }

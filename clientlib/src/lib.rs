@@ -36,4 +36,6 @@ pub use udp::UdpSocket;
 #[cfg(test)]
 mod fake_daemon;
 #[cfg(test)]
+mod hang_tests;
+#[cfg(test)]
 mod tests;

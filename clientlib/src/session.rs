@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long a call watches shared memory before its thread sleeps, unless [`Session::set_spin`] says otherwise.
 const DEFAULT_SPIN: Duration = Duration::from_micros(20);
+/// How often a thread that spins for long asks whether the daemon lives.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
 /// A live daemon answers the handshake well within this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -45,7 +47,12 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 struct LanePool {
     all: Vec<Arc<Lane>>,
+    /// Those of threads, which sleep in turns when they share one. A runtime's reactor and a thread never share: the one
+    /// that wakes first would take the other's wake-up with it.
+    threads: Vec<Arc<Lane>>,
     idle: Vec<Arc<Lane>>,
+    /// For runtimes: one is set aside at the start, so that threads cannot use up all.
+    spare: Vec<Arc<Lane>>,
     /// The daemon gave all the rings it gives: threads share from here on.
     full: bool,
     next: usize,
@@ -92,15 +99,54 @@ thread_local! {
 
 /// The rings a thread holds; they go back to their sessions with it.
 #[derive(Default)]
-struct ThreadLanes(HashMap<u64, (Weak<Inner>, Arc<Lane>)>);
+struct ThreadLanes(Vec<Held>);
+
+/// Weak: a thread that never looks again must not keep a session's memory mapped after its end.
+struct Held {
+    id: u64,
+    session: Weak<Inner>,
+    lane: Weak<Lane>,
+}
 
 impl Drop for ThreadLanes {
     fn drop(&mut self) {
-        for (_, (session, lane)) in self.0.drain() {
-            if let Some(session) = session.upgrade() {
+        for Held { id: _, session, lane } in self.0.drain(..) {
+            if let (Some(session), Some(lane)) = (session.upgrade(), lane.upgrade()) {
                 lock(&session.pool).idle.push(lane);
             }
         }
+    }
+}
+
+/// Watching shared memory for a while, but neither past a deadline nor past the daemon's death.
+pub(crate) struct Spinner<'a> {
+    session: &'a Inner,
+    until: Instant,
+    /// When to ask the kernel next whether the daemon lives. A short spin never does.
+    next_look: Instant,
+}
+
+impl<'a> Spinner<'a> {
+    pub(crate) fn new(session: &'a Inner, deadline: Option<Instant>) -> Self {
+        let now = Instant::now();
+        let until = now + session.spin();
+        let until = deadline.map_or(until, |deadline| deadline.min(until));
+        Self { session, until, next_look: now + LOOK_EVERY }
+    }
+
+    /// Whether to look once more.
+    pub(crate) fn go_on(&mut self) -> io::Result<bool> {
+        let now = Instant::now();
+        if now >= self.until {
+            return Ok(false);
+        }
+        if now >= self.next_look {
+            self.next_look = now + LOOK_EVERY;
+            self.session.check_hangup()?;
+        }
+        self.session.alive()?;
+        std::hint::spin_loop();
+        Ok(true)
     }
 }
 
@@ -129,12 +175,13 @@ impl Session {
 
     fn handshake(path: &Path) -> io::Result<Self> {
         let attach = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        rustix::net::connect(&attach, &SocketAddrUnix::new(path)?)?;
+        let address = SocketAddrUnix::new(path)?;
+        rustix::io::retry_on_intr(|| rustix::net::connect(&attach, &address))?;
         let name = std::env::current_exe().ok().and_then(|p| Some(p.file_name()?.to_string_lossy().into_owned()));
         let hello = Message::Hello {
             min_version: ABI_VERSION,
             max_version: ABI_VERSION,
-            rings: 1,
+            rings: 2,
             name: name.unwrap_or_default(),
         };
         attach::send(&attach, &hello, &[])?;
@@ -161,7 +208,13 @@ impl Session {
         });
         for (index, eventfd) in (0..rings).zip(fds) {
             let lane = inner.make_lane(index, eventfd)?;
-            lock(&inner.pool).idle.push(lane);
+            let mut pool = lock(&inner.pool);
+            if index == 1 {
+                pool.spare.push(lane);
+            } else {
+                pool.threads.push(Arc::clone(&lane));
+                pool.idle.push(lane);
+            }
         }
         Ok(Self { inner })
     }
@@ -256,7 +309,7 @@ impl Inner {
 
     /// This thread's ring: its own, or a shared one when the daemon gives no more.
     pub(crate) fn thread_lane(&self) -> io::Result<Arc<Lane>> {
-        let found = LANES.try_with(|lanes| lanes.borrow().0.get(&self.id).map(|(_, lane)| Arc::clone(lane)));
+        let found = LANES.try_with(|lanes| lanes.borrow().0.iter().find(|held| held.id == self.id)?.lane.upgrade());
         match found {
             Ok(Some(lane)) => Ok(lane),
             Ok(None) => self.claim_lane(),
@@ -270,41 +323,57 @@ impl Inner {
         if shared {
             return Ok(lane);
         }
-        let weak = lane.session().clone();
+        let held = Held { id: self.id, session: lane.session().clone(), lane: Arc::downgrade(&lane) };
         let _ = LANES.try_with(|lanes| {
             let mut lanes = lanes.borrow_mut();
-            lanes.0.retain(|_, (session, _)| session.strong_count() > 0);
-            lanes.0.insert(self.id, (weak, Arc::clone(&lane)))
+            lanes.0.retain(|held| held.session.strong_count() > 0);
+            lanes.0.push(held);
         });
         Ok(lane)
     }
 
-    /// A ring that no thread holds: an idle one, a new one, or (true) one to share.
-    pub(crate) fn take_lane(&self) -> io::Result<(Arc<Lane>, bool)> {
-        let mut pool = lock(&self.pool);
-        if let Some(lane) = pool.idle.pop() {
+    /// A ring for a thread: an idle one, a new one, or (true) one to share.
+    fn take_lane(&self) -> io::Result<(Arc<Lane>, bool)> {
+        if let Some(lane) = lock(&self.pool).idle.pop() {
             return Ok((lane, false));
         }
-        if !pool.full {
-            let weak = pool.all.first().map(|lane| lane.session().clone()).unwrap_or_default();
-            drop(pool);
-            match self.open_ring(weak)? {
-                Some(lane) => return Ok((lane, false)),
-                None => {
-                    pool = lock(&self.pool);
-                    pool.full = true;
-                }
-            }
+        if let Some(lane) = self.another_ring()? {
+            lock(&self.pool).threads.push(Arc::clone(&lane));
+            return Ok((lane, false));
         }
+        let mut pool = lock(&self.pool);
         pool.next = pool.next.wrapping_add(1);
-        let at = pool.next % pool.all.len().max(1);
-        let lane = pool.all.get(at).cloned().ok_or(io::ErrorKind::NotConnected)?;
+        let at = pool.next % pool.threads.len().max(1);
+        let lane = pool.threads.get(at).cloned().ok_or(io::ErrorKind::NotConnected)?;
         Ok((lane, true))
     }
 
-    /// Gives a ring back that `take_lane` gave alone.
-    pub(crate) fn return_lane(&self, lane: Arc<Lane>) {
-        lock(&self.pool).idle.push(lane);
+    /// A ring for a runtime's reactor. `None`: it has to share with another runtime.
+    pub(crate) fn take_reactor_lane(&self) -> io::Result<Option<Arc<Lane>>> {
+        if let Some(lane) = lock(&self.pool).spare.pop() {
+            return Ok(Some(lane));
+        }
+        self.another_ring()
+    }
+
+    /// A runtime ended.
+    pub(crate) fn return_reactor_lane(&self, lane: Arc<Lane>) {
+        lock(&self.pool).spare.push(lane);
+    }
+
+    /// A new ring, or `None` when the daemon gives no more.
+    fn another_ring(&self) -> io::Result<Option<Arc<Lane>>> {
+        let pool = lock(&self.pool);
+        if pool.full {
+            return Ok(None);
+        }
+        let weak = pool.all.first().map(|lane| lane.session().clone()).unwrap_or_default();
+        drop(pool);
+        let opened = self.open_ring(weak)?;
+        if opened.is_none() {
+            lock(&self.pool).full = true;
+        }
+        Ok(opened)
     }
 
     fn open_ring(&self, weak: Weak<Inner>) -> io::Result<Option<Arc<Lane>>> {
@@ -348,7 +417,7 @@ impl Inner {
 
 /// A negative result is minus an errno.
 pub(crate) fn check(reply: Reply) -> io::Result<Reply> {
-    if reply.cqe.result < 0 { Err(io::Error::from_raw_os_error(-reply.cqe.result)) } else { Ok(reply) }
+    if reply.cqe.result < 0 { Err(io::Error::from_raw_os_error(reply.cqe.result.wrapping_neg())) } else { Ok(reply) }
 }
 
 fn answer(attach: &OwnedFd) -> io::Result<(Message, Vec<OwnedFd>)> {

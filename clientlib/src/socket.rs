@@ -1,7 +1,7 @@
 //! What TCP and UDP sockets have in common: a number in the session, two FIFO halves, readiness, options.
 
 use crate::lane::{Lane, Ticket, broken};
-use crate::session::{Counters, Inner, Session, check, lock};
+use crate::session::{Counters, Inner, Session, Spinner, check, lock};
 use stackd_shm::Breach;
 use stackd_shm::abi::{Arg, Opcode, Sqe, ready};
 use stackd_shm::fifo::{RxReader, SockState, TxWriter};
@@ -212,7 +212,11 @@ impl Sock {
                     if deadline.is_none() {
                         deadline = self.timeout(mask & ready::OUT != 0).and_then(|t| Instant::now().checked_add(t));
                     }
-                    self.wait(mask, deadline)?;
+                    match self.wait(mask, deadline) {
+                        // What arrived before the daemon died is read before its death is told.
+                        Err(_) if self.inner().alive().is_err() => return attempt(),
+                        waited => waited?,
+                    }
                 }
                 done => return done,
             }
@@ -222,14 +226,10 @@ impl Sock {
     /// Waits until one of `mask` may hold: spins on shared memory, then asks the daemon and sleeps.
     /// A timeout is WouldBlock, as the kernel's SO_RCVTIMEO is.
     fn wait(&self, mask: u32, deadline: Option<Instant>) -> io::Result<()> {
-        let spin = self.inner().spin();
-        if !spin.is_zero() {
-            let until = Instant::now() + spin;
-            while Instant::now() < until {
-                if self.ready_now(mask) {
-                    return Ok(());
-                }
-                std::hint::spin_loop();
+        let mut spinner = Spinner::new(self.inner(), deadline);
+        while spinner.go_on()? {
+            if self.ready_now(mask) {
+                return Ok(());
             }
         }
         let lane = self.inner().thread_lane()?;

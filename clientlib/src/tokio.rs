@@ -26,13 +26,24 @@ fn lane(session: &Session) -> io::Result<Arc<Lane>> {
     if let Some(lane) = lanes.get(&handle.id()) {
         return Ok(Arc::clone(lane));
     }
-    let (lane, shared) = session.inner.take_lane()?;
+    let (lane, shared) = match session.inner.take_reactor_lane()? {
+        Some(lane) => (lane, false),
+        // Reactors may share: each looks at everything once it wakes, and wakes whomever it finds an answer for.
+        None => (lanes.values().next().cloned().ok_or_else(no_ring)?, true),
+    };
     let events = register(lane.eventfd())?;
     let attach = register(&session.inner.attach)?;
     let reactor = Reactor { session: Arc::downgrade(&session.inner), lane: Arc::clone(&lane), id: handle.id(), shared };
     handle.spawn(reactor.run(events, attach));
     lanes.insert(handle.id(), Arc::clone(&lane));
     Ok(lane)
+}
+
+fn no_ring() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        "the daemon gives this session no ring for a runtime: it needs two rings at least",
+    )
 }
 
 #[expect(
@@ -56,7 +67,7 @@ impl Drop for Reactor {
         if let Some(session) = self.session.upgrade() {
             crate::session::lock(&session.async_lanes).remove(&self.id);
             if !self.shared {
-                session.return_lane(Arc::clone(&self.lane));
+                session.return_reactor_lane(Arc::clone(&self.lane));
             }
         }
     }
