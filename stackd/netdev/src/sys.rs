@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const MAX_PIECES: usize = 64;
 /// Packets that one call on a socket moves at most.
 pub(crate) const BATCH: usize = 16;
+/// A call ends after so many bytes: the peer begins to read meanwhile, and finds the data in a cache.
+const BATCH_BYTES: usize = 32 << 10;
 /// Pieces of a batch, vnet headers included.
 const BATCH_PIECES: usize = 128;
 
@@ -68,7 +70,12 @@ pub(crate) unsafe fn send_frames(fd: BorrowedFd<'_>, frames: &[TxFrame<'_>]) -> 
         // SAFETY: an all-zero mmsghdr is a valid empty one.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
         let (mut used, mut n) = (0, 0);
+        let mut bytes = 0;
         for (frame, header) in batch.iter().zip(&mut headers) {
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+            bytes += frame.pieces.iter().map(|p| p.len).sum::<usize>();
             *header = vnet::encode(&frame.offload);
             let Some(count) = vectors(&mut iov[used..], header, frame.pieces) else { break };
             messages[n].msg_hdr.msg_iov = iov[used..].as_mut_ptr();
