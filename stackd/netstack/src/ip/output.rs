@@ -229,7 +229,9 @@ impl IpLayer {
         // A GSO packet's segments must fit, not the packet.
         let longest = if out.gso_size == 0 { payload } else { payload.min(usize::from(out.gso_size)) };
         let mtu = route.mtu as usize;
-        let too_long = out.transport.len() + payload + ip_header > usize::from(u16::MAX);
+        // RFC 791, 3.1: the total length counts the header; RFC 8200, 3: the payload length does not (so `lo`'s 65536 fit).
+        let counted = out.transport.len() + payload + if v4 { ip_header } else { 0 };
+        let too_long = counted > usize::from(u16::MAX);
         if ip_header + out.transport.len() + longest > mtu || too_long {
             if out.dont_fragment || out.gso_size != 0 || too_long {
                 env.mib.inc(if v4 { Mib::IpFragFails } else { Mib::Ip6OutDiscards });
