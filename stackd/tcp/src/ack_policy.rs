@@ -74,15 +74,16 @@ impl AckPolicy {
         self.pending = true;
     }
 
-    /// Decides after data arrived. `unacked` bytes wait for an ACK; `window_ok`: the window would not shrink.
-    pub fn decide(&mut self, now: Instant, unacked: u64, window_ok: bool, out_of_order: bool, srtt: Option<Duration>) {
+    /// Decides after data arrived. `unacked` bytes wait for an ACK; `at_once`: duplicates, gaps, `TCP_QUICKACK`.
+    pub fn decide(&mut self, now: Instant, unacked: u64, at_once: bool, srtt: Option<Duration>) {
         if !self.pending {
             return;
         }
-        // RFC 9293, 3.8.6.3: "an ACK should be generated for at least every second full-sized segment".
-        let two_segments = unacked > u64::from(self.rcv_mss) && window_ok;
+        // RFC 9293, 3.8.6.3: "an ACK should be generated for at least every second full-sized segment". Linux waits for the application to
+        // read when the window would not grow; ours is another process, and the sender's clock must not wait for it.
+        let two_segments = unacked > u64::from(self.rcv_mss);
         let quick = self.quick > 0 && !self.pingpong;
-        if two_segments || quick || out_of_order {
+        if two_segments || quick || at_once {
             self.now = true;
         } else if self.deadline.is_none() {
             self.deadline = Some(now + self.delay(srtt));

@@ -108,19 +108,27 @@ impl RecvWindow {
         }
     }
 
-    /// The application consumed up to `tail`: once per RTT the buffer is sized to twice what it consumes in one, with room for a
-    /// sender in slow start. True when the buffer grew.
-    pub fn on_consumed(&mut self, cfg: &Config, now: Instant, tail: u64, mss: u32, mem: &MemAccount) -> bool {
+    /// The application consumed up to `tail`.
+    pub fn on_consumed(&mut self, tail: u64) {
         self.consumed = self.consumed.max(tail);
+    }
+
+    /// Once per RTT the buffer is sized to twice what passed in one, with room for a sender in slow start. `head`: end of the in-order
+    /// stream; `waiting`: bytes beyond it. True when the buffer grew.
+    ///
+    /// What counts is what the application took. Where it keeps up with `head`, bytes behind a hole count too: it would have
+    /// taken them, and a hole that takes a round trip to fill must not look like a slow reader.
+    pub fn adjust(&mut self, cfg: &Config, now: Instant, head: u64, waiting: u64, mss: u32, mem: &MemAccount) -> bool {
         let Some(rtt) = self.rtt else {
             return false;
         };
         if now - self.round_start < rtt {
             return false;
         }
-        let copied = self.consumed - self.round_consumed;
+        let passed = if self.consumed >= head { head + waiting } else { self.consumed };
+        let copied = passed.saturating_sub(self.round_consumed);
         self.round_start = now;
-        self.round_consumed = self.consumed;
+        self.round_consumed = passed.max(self.round_consumed);
         if copied <= self.space {
             return false;
         }

@@ -434,6 +434,8 @@ impl Connection {
         let limited = self.was_cwnd_limited(seen.prior_una);
         let o = &seen.out;
         let latest = o.last_acked_at.filter(|_| !o.retrans_acked).or(o.first_sacked_at);
+        // Never zero where segments are paced at all: HyStart asks, for a paced train is twice as long.
+        let pacing_lead = (self.next_departure - now).max(Duration::from_nanos(u64::from(self.paces(env.cfg))));
         let sample = RateSample {
             now,
             mss: self.mss,
@@ -456,7 +458,7 @@ impl Connection {
             ca_state: self.ca_state,
             srtt: self.rtt.srtt(),
             min_rtt: self.rtt.min(),
-            pacing_lead: self.next_departure - now,
+            pacing_lead,
         };
         self.control = self.cc.on_ack(&sample, env.rng);
         while let Some(note) = self.cc.poll_note() {

@@ -363,11 +363,8 @@ impl Connection {
             self.accept_bytes(now, seg, from as u64, to as u64, env);
         }
         self.take_fin(now, env);
-        let window_ok = self.rcv.candidate(env.cfg, self.rcv_nxt, u32::from(self.advmss))
-            >= self.rcv.edge.saturating_sub(self.acked_to)
-            || self.rcv_nxt - self.rcv.consumed.min(self.rcv_nxt) == 0;
         let quick = env.cfg.quickack || !self.reasm.is_empty() || self.dsack.is_some();
-        self.ack.decide(now, self.rcv_nxt - self.acked_to, window_ok, quick, self.rtt.srtt());
+        self.ack.decide(now, self.rcv_nxt - self.acked_to, quick, self.rtt.srtt());
         out
     }
 
@@ -399,6 +396,7 @@ impl Connection {
                 env.mib.inc(Mib::TcpExtTCPDSACKOfoSent);
                 self.dsack = Some(dup);
             }
+            self.rcv.adjust(env.cfg, now, self.rcv_nxt, self.reasm.bytes(), self.mss, env.mem);
             self.ack.enter_quick(self.rcv.rcvbuf, 16);
             self.ack.now = true;
             return;

@@ -63,6 +63,7 @@ pub struct Connection {
     pub(crate) cwnd_usage_end: u64,
     pub(crate) next_departure: Instant,
     pub(crate) queued_below: u64,
+    pub(crate) frames_below: u32,
 
     // Recovery.
     pub(crate) ca_state: CaState,
@@ -202,6 +203,7 @@ impl Connection {
             cwnd_usage_end: 0,
             next_departure: now,
             queued_below: 0,
+            frames_below: 0,
             ca_state: CaState::Open,
             high_seq: 0,
             prr: Prr::default(),
@@ -267,7 +269,8 @@ impl Connection {
 
     /// The application consumed up to `tail`: the window may open.
     pub fn handle_consumed(&mut self, now: Instant, tail: u64, env: &mut Env<'_>) {
-        self.rcv.on_consumed(env.cfg, now, tail.min(self.rx_head()), self.mss, env.mem);
+        self.rcv.on_consumed(tail.min(self.rx_head()));
+        self.rcv.adjust(env.cfg, now, self.rx_head(), self.reasm.bytes(), self.mss, env.mem);
         if self.state.can_receive() && self.rcv.wants_update(env.cfg, self.rcv_nxt, u32::from(self.advmss)) {
             if self.rcv.zero {
                 env.mib.inc(Mib::TcpExtTCPFromZeroWindowAdv);
@@ -314,7 +317,10 @@ impl Connection {
     /// The device took (or the stack gave up) a segment carrying `payload_bytes` of payload: room below for more (TSQ). Poll for
     /// transmission afterwards.
     pub fn handle_tx_complete(&mut self, payload_bytes: u32) {
-        self.queued_below = self.queued_below.saturating_sub(u64::from(payload_bytes));
+        if payload_bytes > 0 {
+            self.queued_below = self.queued_below.saturating_sub(u64::from(payload_bytes));
+            self.frames_below = self.frames_below.saturating_sub(1);
+        }
     }
 
     /// An ICMP error that quotes a segment of this connection.
