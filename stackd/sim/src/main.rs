@@ -111,7 +111,7 @@ impl Run {
         }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&report)?);
-        } else {
+        } else if self.csv.as_deref() != Some(std::path::Path::new("-")) {
             print(&report);
         }
         Ok(())

@@ -5,43 +5,67 @@
 use stackd_base::{Bandwidth, Duration};
 use stackd_sim::{Experiment, Report};
 
-fn run(cc: &'static str, seconds: u64, clock_hz: u32, clamp: bool) -> Report {
+fn experiment(cc: &'static str, seconds: u64) -> Experiment {
     Experiment::new(cc)
         .rate(Bandwidth::from_bits_per_sec(10_000_000_000))
         .rtt(Duration::from_millis(100))
         .loss(0.01)
         .buffers(512_000_000, 512_000_000)
         .duration(Duration::from_secs(seconds))
-        .clock_hz(clock_hz, clamp)
-        .run()
-        .unwrap_or_else(|v| panic!("{}", v.0))
+}
+
+fn run(e: &Experiment) -> Report {
+    e.run().unwrap_or_else(|v| panic!("{}", v.0))
 }
 
 const MBIT: u64 = 1_000_000;
 
 #[test]
 fn bbr_fills_the_path() {
-    let r = run("bbr", 8, 0, true);
-    assert!(r.goodput_second_half >= 8_000 * MBIT, "{} Mbit/s", r.goodput_second_half / MBIT);
-    // What was retransmitted is what was lost: nothing spurious beyond a tenth of it.
+    // The second half holds a PROBE_RTT, 4 % of it. Possible: 10 Gbit/s * 1448/1538 * 99 % = 9.32.
+    let r = run(&experiment("bbr", 20));
+    assert!(r.goodput_second_half >= 8_600 * MBIT, "{} Mbit/s", r.goodput_second_half / MBIT);
+    // What was retransmitted is what was lost.
     let lost = r.link.lost + r.link.overflowed;
-    assert!(r.retransmits <= lost + lost / 10, "{} retransmits, {lost} lost", r.retransmits);
+    assert!(r.retransmits <= lost + lost / 20, "{} retransmits, {lost} lost", r.retransmits);
+}
+
+/// Retransmissions of one MSS each, a millisecond of them below the connection, exceeded fq's flow_limit: fq dropped them, which made
+/// room for more to be dropped, and nothing arrived for seconds after a PROBE_RTT.
+#[test]
+fn bbr_fills_the_path_with_fq_pacing_it() {
+    let fq = "fq".parse().unwrap_or_else(|e| panic!("{e}"));
+    let r = run(&experiment("bbr", 20).qdisc(fq).seed(3));
+    assert!(r.goodput_second_half >= 8_600 * MBIT, "{} Mbit/s", r.goodput_second_half / MBIT);
+    assert!(r.retransmits <= r.link.lost + r.link.lost / 20, "{} retransmits, {} lost", r.retransmits, r.link.lost);
 }
 
 #[test]
 fn cubic_collapses() {
-    let r = run("cubic", 10, 0, true);
+    let r = run(&experiment("cubic", 10));
     assert!(r.goodput_second_half < 50 * MBIT, "{} Mbit/s", r.goodput_second_half / MBIT);
 }
 
 #[test]
 fn a_clock_of_100_hz_makes_bbr_collapse() {
-    let r = run("bbr", 8, 100, false);
-    assert!(r.goodput_second_half < 500 * MBIT, "{} Mbit/s", r.goodput_second_half / MBIT);
+    // One GSO segment a tick, however high the rate; small ones, for the rate that this yields is low.
+    let r = run(&experiment("bbr", 10).clock_hz(100, false));
+    assert!(r.goodput_second_half < 60 * MBIT, "{} Mbit/s", r.goodput_second_half / MBIT);
 }
 
 #[test]
 fn counting_a_span_shorter_than_a_tick_as_one_tick_recovers_it() {
-    let r = run("bbr", 8, 100, true);
-    assert!(r.goodput_second_half >= 7_000 * MBIT, "{} Mbit/s", r.goodput_second_half / MBIT);
+    let lossless = run(&experiment("bbr", 6).loss(0.0).clock_hz(100, true));
+    assert!(lossless.goodput_second_half >= 9_000 * MBIT, "{} Mbit/s", lossless.goodput_second_half / MBIT);
+}
+
+/// With loss the recovery is partial. Losses and deliveries come in bursts of a tick, BBR leaves STARTUP early and has to probe its
+/// way up: after 20 s some seeds run at 5 to 8 Gbit/s, others still at 40 to 300 Mbit/s, where 2 Mbit/s is the collapse.
+#[test]
+fn with_loss_the_recovery_is_partial() {
+    let collapsed = run(&experiment("bbr", 20).clock_hz(100, false)).goodput_second_half;
+    for seed in 1..=3 {
+        let recovered = run(&experiment("bbr", 20).clock_hz(100, true).seed(seed)).goodput_second_half;
+        assert!(recovered >= 10 * collapsed, "seed {seed}: {} Mbit/s", recovered / MBIT);
+    }
 }

@@ -26,8 +26,12 @@ fn experiment(seed: u64) -> Experiment {
     let rtt = Duration::from_micros(pick(&mut rng, 10, 200_000));
     let (reorder, duplicate, corrupt) = (percent(&mut rng, 5), percent(&mut rng, 3), percent(&mut rng, 1));
     let limit = (rng.below(2) == 0).then(|| pick(&mut rng, 20_000, 500_000));
-    Experiment::new(cc)
-        .rate(Bandwidth::from_bits_per_sec(rate))
+    let e = if rng.below(2) == 0 {
+        Experiment::new(cc)
+    } else {
+        Experiment::new(cc).qdisc("fq".parse().unwrap_or_else(|e| panic!("{e}")))
+    };
+    e.rate(Bandwidth::from_bits_per_sec(rate))
         .rtt(rtt)
         .loss_process(loss)
         .reverse_loss(percent(&mut rng, 5))
