@@ -2,7 +2,7 @@
 //!
 //! Format: draft-ietf-opsawg-pcapng: section header, one interface description, enhanced packets with nanosecond time.
 
-use crate::{Caps, Device, RxMeta, TxFrame, TxResult};
+use crate::{Caps, Device, DeviceStats, RxMeta, TxFrame, TxResult};
 use stackd_base::{Instant, QueueId};
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -90,6 +90,9 @@ impl<D: Device> Device for Tee<D> {
     }
     fn next_deadline(&self) -> Option<Instant> {
         self.device.next_deadline()
+    }
+    fn stats(&self) -> DeviceStats {
+        self.device.stats()
     }
 }
 
