@@ -16,8 +16,18 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     pub cqe: Cqe,
-    pub arg: Arg,
+    /// Most answers have none, and half a kilobyte is dear to move.
+    arg: Option<Box<Arg>>,
 }
+
+impl Reply {
+    pub(crate) fn arg(&self) -> &Arg {
+        self.arg.as_deref().unwrap_or(Arg::NONE)
+    }
+}
+
+/// Looks at the ring between two looks at the clock.
+const LOOKS: usize = 16;
 
 /// A call that was submitted and not answered yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +45,8 @@ pub(crate) struct Lane {
 struct State {
     ring: ClientRing,
     waiting: Waiting,
+    /// Where arguments are copied to before it is known whose they are.
+    arg: Arg,
     led: bool,
     /// Wakers to call and wakers to drop once the lock is released: either may run anything, such as the drop of a future that takes
     /// its call back on this very ring.
@@ -85,10 +97,10 @@ impl Waiting {
 impl State {
     /// Takes all answers that are there.
     fn reap(&mut self) -> io::Result<()> {
-        let mut arg = Arg::new();
-        while let Some(cqe) = self.ring.pop(&mut arg).map_err(broken)? {
+        while let Some(cqe) = self.ring.pop(&mut self.arg).map_err(broken)? {
             // No slot: nobody waits any more (a timeout), or nobody ever did.
             if let Some(slot) = self.waiting.get(cqe.user_data) {
+                let arg = (!self.arg.as_bytes().is_empty()).then(|| Box::new(self.arg));
                 slot.reply = Some(Reply { cqe, arg });
                 self.wake.extend(slot.waker.take());
             }
@@ -148,7 +160,14 @@ pub(crate) fn broken(breach: stackd_shm::Breach) -> io::Error {
 impl Lane {
     pub(crate) fn new(ring: ClientRing, session: Weak<Inner>) -> Self {
         let eventfd = Arc::clone(ring.eventfd());
-        let state = State { ring, waiting: Waiting::default(), led: false, wake: Vec::new(), discard: Vec::new() };
+        let state = State {
+            ring,
+            waiting: Waiting::default(),
+            arg: Arg::new(),
+            led: false,
+            wake: Vec::new(),
+            discard: Vec::new(),
+        };
         Self { state: Mutex::new(state), changed: Condvar::new(), eventfd, session }
     }
 
@@ -181,7 +200,7 @@ impl Lane {
 
     /// Puts an entry on the ring whose answer nobody wants.
     pub(crate) fn post(&self, session: &Inner, sqe: Sqe) -> io::Result<()> {
-        self.push(session, self.lock(), sqe, &Arg::new())
+        self.push(session, self.lock(), sqe, Arg::NONE)
     }
 
     fn push<'a>(&'a self, session: &Inner, mut state: Locked<'a>, sqe: Sqe, arg: &Arg) -> io::Result<()> {
@@ -234,6 +253,12 @@ impl Lane {
         loop {
             {
                 let mut state = self.lock();
+                for _ in 0..LOOKS {
+                    if !state.ring.is_empty().map_err(broken)? {
+                        break;
+                    }
+                    std::hint::spin_loop();
+                }
                 state.reap()?;
                 if let Some(reply) = state.take(ticket) {
                     return Ok(Some(reply));
@@ -316,7 +341,7 @@ impl Lane {
         if reply.is_none() && state.forget(ticket) {
             let sqe = Sqe { opcode: Opcode::Cancel as u16, args: [ticket.0, 0, 0, 0, 0], ..Sqe::default() };
             // If the daemon is gone there is nothing left to take back.
-            let _ = self.push(session, state, sqe, &Arg::new());
+            let _ = self.push(session, state, sqe, Arg::NONE);
         }
         reply
     }

@@ -47,7 +47,7 @@ impl Sock {
 
     pub(crate) fn get(&self, level: i32, name: i32, max: usize) -> io::Result<Vec<u8>> {
         let args = [level as u64, name as u64, max.min(ARG_BYTES) as u64, 0, 0];
-        Ok(self.call(Opcode::GetSockOpt, args, &Arg::new())?.arg.as_bytes().to_vec())
+        Ok(self.call(Opcode::GetSockOpt, args, Arg::NONE)?.arg().as_bytes().to_vec())
     }
 
     pub(crate) fn set_int(&self, level: i32, name: i32, value: i32) -> io::Result<()> {

@@ -257,7 +257,7 @@ impl Session {
     /// One round trip to the daemon that does nothing.
     pub fn ping(&self) -> io::Result<()> {
         let sqe = Sqe { opcode: stackd_shm::abi::Opcode::Nop as u16, ..Sqe::default() };
-        self.inner.call(sqe, &Arg::new(), None).map(drop)
+        self.inner.call(sqe, Arg::NONE, None).map(drop)
     }
 }
 

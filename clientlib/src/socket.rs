@@ -56,7 +56,7 @@ impl Sock {
     fn open(session: &Session, addr: SocketAddr, kind: u64) -> io::Result<Self> {
         let family = if addr.is_ipv4() { 2 } else { 10 };
         let sqe = Sqe { opcode: Opcode::Socket as u16, args: [family, kind, 0, 0, 0], ..Sqe::default() };
-        let reply = session.inner.call(sqe, &Arg::new(), None)?;
+        let reply = session.inner.call(sqe, Arg::NONE, None)?;
         Self::adopt(session, reply.cqe.result as u32)
     }
 
@@ -96,7 +96,7 @@ impl Sock {
     }
 
     pub(crate) fn name(&self, opcode: Opcode) -> io::Result<SocketAddr> {
-        self.call(opcode, [0; 5], &Arg::new())?.arg.addr().map_err(broken)
+        self.call(opcode, [0; 5], Arg::NONE)?.arg().addr().map_err(broken)
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -105,7 +105,7 @@ impl Sock {
             Shutdown::Write => (1, false, true),
             Shutdown::Both => (2, true, true),
         };
-        self.call(Opcode::Shutdown, [number, 0, 0, 0, 0], &Arg::new())?;
+        self.call(Opcode::Shutdown, [number, 0, 0, 0, 0], Arg::NONE)?;
         self.read_shut.fetch_or(read, Ordering::AcqRel);
         self.write_shut.fetch_or(write, Ordering::AcqRel);
         Ok(())
@@ -233,7 +233,7 @@ impl Sock {
             }
         }
         let lane = self.inner().thread_lane()?;
-        let ticket = lane.submit(self.inner(), self.poll_entry(mask), &Arg::new())?;
+        let ticket = lane.submit(self.inner(), self.poll_entry(mask), Arg::NONE)?;
         match lane.wait(self.inner(), ticket, deadline).and_then(check) {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(io::Error::from_raw_os_error(11)),
@@ -255,7 +255,7 @@ impl Sock {
 
     /// Starts an asynchronous wait on this runtime's reactor ring.
     pub(crate) fn poll_start(self: &Arc<Self>, lane: &Arc<Lane>, mask: u32) -> io::Result<Pending> {
-        let ticket = lane.submit(self.inner(), self.poll_entry(mask), &Arg::new())?;
+        let ticket = lane.submit(self.inner(), self.poll_entry(mask), Arg::NONE)?;
         Ok(Pending::new(self.session.clone(), Arc::clone(lane), ticket))
     }
 }

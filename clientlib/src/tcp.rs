@@ -431,7 +431,7 @@ impl TcpListener {
                 sock.set_int(SOL_SOCKET, SO_REUSEPORT, 1)?;
             }
             sock.bind(addr)?;
-            sock.call(Opcode::Listen, [i64::from(backlog) as u64, 0, 0, 0, 0], &Arg::new())?;
+            sock.call(Opcode::Listen, [i64::from(backlog) as u64, 0, 0, 0, 0], Arg::NONE)?;
             Ok(Self { sock: Arc::new(sock) })
         })
     }
@@ -442,9 +442,9 @@ impl TcpListener {
     /// A connection if one waits, else WouldBlock.
     pub(crate) fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let sqe = Sqe { flags: FLAG_NONBLOCK, ..self.sock.sqe(Opcode::Accept) };
-        let reply = self.sock.inner().call(sqe, &Arg::new(), None)?;
+        let reply = self.sock.inner().call(sqe, Arg::NONE, None)?;
         let sock = Sock::adopt(&self.sock.session, reply.cqe.result as u32)?;
-        let peer = reply.arg.addr().map_err(crate::lane::broken)?;
+        let peer = reply.arg().addr().map_err(crate::lane::broken)?;
         Ok((TcpStream { sock: Arc::new(sock) }, peer))
     }
     /// Connections one after the other, for ever.

@@ -192,7 +192,7 @@ pub struct Arg {
 
 impl Default for Arg {
     fn default() -> Self {
-        Self { bytes: [0; ARG_BYTES], len: 0 }
+        Self::new()
     }
 }
 
@@ -203,9 +203,11 @@ impl core::fmt::Debug for Arg {
 }
 
 impl Arg {
+    /// Nothing, ready to lend.
+    pub const NONE: &'static Self = &Self::new();
     /// Nothing.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { bytes: [0; ARG_BYTES], len: 0 }
     }
     /// A copy of at most [`ARG_BYTES`] bytes; `None` if there are more.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {

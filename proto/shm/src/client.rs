@@ -43,6 +43,11 @@ impl ClientRing {
         must
     }
 
+    /// Whether no answer waits.
+    pub fn is_empty(&mut self) -> Result<bool, Breach> {
+        self.cq.is_empty()
+    }
+
     /// Takes one answer.
     pub fn pop(&mut self, arg: &mut Arg) -> Result<Option<Cqe>, Breach> {
         self.cq.pop(arg)

@@ -344,7 +344,7 @@ impl DaemonRing {
             let cqe = *cqe;
             let pushed = match arg {
                 Some(arg) => self.cq.push(cqe, arg)?,
-                None => self.cq.push(cqe, &Arg::new())?,
+                None => self.cq.push(cqe, Arg::NONE)?,
             };
             if !pushed {
                 break;

@@ -21,7 +21,7 @@ use std::io;
 use std::sync::Arc;
 
 const PAGE: usize = 4096;
-const RING_INDEX_BYTES: usize = 512;
+const RING_INDEX_BYTES: usize = 1024;
 const TABLE_BYTES: usize = TABLE_LEN * 4;
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 /// Bounds on what a header may claim, so that no product below overflows.
@@ -99,7 +99,8 @@ pub struct Header {
     daemon_asleep: AtomicU32,
 }
 
-/// The indices of one ring pair, a cache line each.
+/// The indices of one ring pair, each on its own pair of cache lines: processors fetch lines by twos, and an index that one side
+/// writes must not drag away the one beside it that the other writes.
 #[derive(Debug)]
 #[repr(C)]
 struct RingIndices {
@@ -113,7 +114,7 @@ const _: () = assert!(size_of::<RingIndices>() <= RING_INDEX_BYTES);
 const _: () = assert!(size_of::<ArgSlot>() == ARG_BYTES);
 
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 struct Line(AtomicU32);
 
 /// A socket's shared state: one line the client writes, two the daemon writes.
