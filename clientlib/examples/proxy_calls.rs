@@ -13,7 +13,7 @@ use stackd_shm::{ClientRing, DaemonRing, DaemonSession, Geometry};
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const GEOMETRY: Geometry = Geometry { rings: 4, ring_entries: 128, sockets: 4, chunks: 256 };
@@ -23,6 +23,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     println!("{:<44} {:>9} {:>9}", "", "best", "median");
+    bare_round_trip()?;
     enqueue()?;
     ring_round_trip()?;
     session_round_trip()?;
@@ -49,6 +50,38 @@ fn client_ring(session: &DaemonSession, ring: &DaemonRing) -> Result<ClientRing,
     let doorbell = Arc::new(session.doorbell().try_clone_to_owned()?);
     let made = ClientRing::new(Arc::clone(session.region()), ring.index(), Arc::clone(ring.eventfd()), doorbell);
     made.ok_or_else(|| "no such ring".into())
+}
+
+/// The machine's own price: a word goes to the other core, and one comes back.
+fn bare_round_trip() -> Result<(), Failure> {
+    #[repr(align(128))]
+    struct Word(AtomicU32);
+    let words = Arc::new([Word(AtomicU32::new(0)), Word(AtomicU32::new(0))]);
+    let theirs = Arc::clone(&words);
+    let echo = std::thread::spawn(move || {
+        let mut last = 0;
+        while last != u32::MAX {
+            let now = theirs[0].0.load(Ordering::Acquire);
+            if now != last {
+                last = now;
+                theirs[1].0.store(now, Ordering::Release);
+            }
+            std::hint::spin_loop();
+        }
+    });
+    let mut next = 0;
+    measure("one word there and back (no ring)", 1000, || {
+        for _ in 0..1000 {
+            next += 1;
+            words[0].0.store(next, Ordering::Release);
+            while words[1].0.load(Ordering::Acquire) != next {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(())
+    })?;
+    words[0].0.store(u32::MAX, Ordering::Release);
+    echo.join().map_err(|_| "the echo panicked".into())
 }
 
 /// A kick: write the entry, publish it, look whether the daemon sleeps. The daemon's half empties the ring between batches.
