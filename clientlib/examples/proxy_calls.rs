@@ -179,7 +179,11 @@ fn serve(listener: &OwnedFd, stop: &AtomicBool) -> Result<(), Failure> {
     }
     let mut fds = vec![session.region().memfd(), session.doorbell()];
     fds.extend(rings.iter().map(|ring| ring.eventfd().as_fd()));
-    attach::send(&lease, &Message::Welcome { version: 1, geometry: GEOMETRY, rings: rings.len() as u32 }, &fds)?;
+    attach::send(
+        &lease,
+        &Message::Welcome { version: stackd_shm::abi::ABI_VERSION, geometry: GEOMETRY, rings: rings.len() as u32 },
+        &fds,
+    )?;
     answer(&mut rings, stop)
 }
 

@@ -3,7 +3,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use stackd_shm::abi::{Arg, Cqe, FLAG_NONBLOCK, Opcode, Sqe, ready};
+use stackd_shm::abi::{ABI_VERSION, Arg, Cqe, FLAG_NONBLOCK, Opcode, Sqe, ready};
 use stackd_shm::attach::{self, Message};
 use stackd_shm::fifo::{RecvBuffer, SendBuffer};
 use stackd_shm::{DaemonRing, DaemonSession, DaemonSocket, Geometry};
@@ -130,7 +130,7 @@ fn welcome(socket: OwnedFd, geometry: Geometry) -> (OwnedFd, World) {
     let Some((Message::Hello { rings: wanted, .. }, _)) = attach::recv(&socket).unwrap() else { panic!("no hello") };
     let session = DaemonSession::create(geometry, geometry.chunks, geometry.sockets).unwrap();
     let rings: Vec<DaemonRing> = (0..wanted).map_while(|_| session.open_ring().unwrap()).collect();
-    let message = Message::Welcome { version: 1, geometry, rings: rings.len() as u32 };
+    let message = Message::Welcome { version: ABI_VERSION, geometry, rings: rings.len() as u32 };
     let mut fds = vec![session.region().memfd(), session.doorbell()];
     fds.extend(rings.iter().map(|ring| ring.eventfd().as_fd()));
     attach::send(&socket, &message, &fds).unwrap();

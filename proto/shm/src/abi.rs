@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddr
 /// `"stackd\0\1"`: first word of a region and of every attach message.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"stackd\0\x01");
 /// This crate's version of the interface.
-pub const ABI_VERSION: u16 = 1;
+pub const ABI_VERSION: u16 = 2;
 /// Size of a chunk of a FIFO: 64 KiB.
 pub const CHUNK_BYTES: usize = 1 << CHUNK_SHIFT;
 /// log2 of [`CHUNK_BYTES`].
