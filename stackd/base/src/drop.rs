@@ -72,6 +72,7 @@ reasons! {
     EmulatedLoss, "netem or the emulator decided so.";
     DeviceDown, "The interface is down.";
     DeviceTxError, "The device refused the frame.";
+    DeviceRxInvalid, "The device handed up a frame that was cut off, or whose offload header contradicts it.";
     DeviceTooBig, "Larger than the device's MTU and not segmentable.";
     ShardHandoverFull, "The ring to the shard that owns the flow was full.";
     NoMemory, "Memory limit (net.ipv4.tcp_mem, quota) reached.";

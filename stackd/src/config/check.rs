@@ -131,6 +131,9 @@ fn check_device(index: usize, device: &DeviceConfig, file: &File, source: &Sourc
                     "a wire has no side in the kernel: leave host_name, host_addresses and netns out".into(),
                 );
             }
+            if !device.offload {
+                return fail("offload", "a wire carries every frame whole; want a TAP, or leave this out".into());
+            }
             if workers > 1 {
                 return fail(
                     "kind",

@@ -114,6 +114,16 @@ pub struct DeviceConfig {
     /// Bottleneck for frames that leave through this device.
     #[serde(default)]
     pub emulate: Option<EmulateConfig>,
+    /// The same for frames that arrive.
+    #[serde(default)]
+    pub emulate_ingress: Option<EmulateConfig>,
+    /// False: a TAP without checksum and segmentation offload, as a plain network card; stackd then does both itself.
+    #[serde(default = "yes")]
+    pub offload: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_mtu() -> u32 {

@@ -30,6 +30,18 @@ fn the_shipped_example_is_accepted() {
 }
 
 #[test]
+fn offloads_are_on_unless_a_tap_says_otherwise() {
+    let tap = "[[device]]\nname = \"t0\"\nkind = \"tap\"\n";
+    assert!(load(tap).expect("a tap").devices[0].offload);
+    assert!(!load(&format!("{tap}offload = false")).expect("a plain tap").devices[0].offload);
+    let wire = "[[device]]\nname = \"w0\"\nkind = \"wire\"\nconnect = \"/x\"\noffload = false";
+    assert_eq!(
+        refusal(wire),
+        "stackd.toml:5:1: device.offload: a wire carries every frame whole; want a TAP, or leave this out"
+    );
+}
+
+#[test]
 fn mistakes_name_line_key_and_remedy() {
     let golden = [
         ("workers = 0", "stackd.toml:1:1: workers: 0 workers; want 1 to 64"),

@@ -5,11 +5,11 @@ use crate::config::{Args, Config, DeviceConfig, DeviceKind, EmulateConfig, Mac};
 use anyhow::{Context, Result};
 use rustix::event::epoll::EventFlags;
 use siphasher::sip::SipHasher13;
-use stackd_base::{Bandwidth, Instant, PortId};
-use stackd_netdev::{Device, Emulator, Tap, TapConfig, Wire, host};
+use stackd_base::{Bandwidth, DropReason, Instant, PortId};
+use stackd_netdev::{Device, DeviceStats, Emulator, SoftOffload, Tap, TapConfig, Wire, host};
 use stackd_netstack::packet::Packet;
-use stackd_qdisc::QdiscConfig;
 use stackd_qdisc::config::{Chance, Loss, NetemConfig};
+use stackd_qdisc::{QdiscConfig, QdiscStats};
 use std::hash::Hasher;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -20,6 +20,31 @@ pub const FRAME_BUFFER: usize = stackd_netdev::RX_BUFFER_LEN;
 const EMULATOR_LIMIT: u32 = 10_000;
 /// Mixed into addresses made from names, so that they are ours.
 const MAC_KEY: u64 = 0x7374_6163_6b64;
+
+/// Frames lost between the stack and the outside. The first reason that applies counts, and no other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Losses {
+    /// Received and not to be understood: [`DropReason::DeviceRxInvalid`].
+    pub rx_invalid: u64,
+    /// Refused by the device: [`DropReason::DeviceTxError`].
+    pub tx_refused: u64,
+    /// Lost by the emulated path of frames that leave: [`DropReason::EmulatedLoss`].
+    pub egress_lost: u64,
+    /// Lost by the emulated path of frames that arrive: [`DropReason::EmulatedLoss`].
+    pub ingress_lost: u64,
+}
+
+impl Losses {
+    /// How many of them have this reason.
+    pub fn of(&self, reason: DropReason) -> u64 {
+        match reason {
+            DropReason::DeviceRxInvalid => self.rx_invalid,
+            DropReason::DeviceTxError => self.tx_refused,
+            DropReason::EmulatedLoss => self.egress_lost + self.ingress_lost,
+            _ => 0,
+        }
+    }
+}
 
 /// One queue of an interface.
 pub struct Port {
@@ -33,6 +58,8 @@ pub struct Port {
     pub held: Option<Packet>,
     /// The device is full: nothing is offered until it has room.
     pub full: bool,
+    /// Frames that the device refused.
+    pub tx_refused: u64,
 }
 
 impl std::fmt::Debug for Port {
@@ -53,6 +80,12 @@ impl Port {
         }
     }
 
+    /// True if the descriptor to wait on may be another one than last time: a wire listens first, then talks to whoever came.
+    /// Such a device is registered again before every block.
+    pub fn changes_descriptor(&self) -> bool {
+        self.kind == kind_name(DeviceKind::Wire)
+    }
+
     /// The wait set reported the device.
     pub fn ready(&mut self, flags: EventFlags) {
         if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
@@ -65,9 +98,21 @@ impl Port {
         self.device.next_deadline()
     }
 
-    /// Frames are still under way inside.
+    /// Frames that are to leave are still under way inside.
     pub fn is_busy(&self) -> bool {
-        self.held.is_some()
+        self.held.is_some() || self.device.stats().egress.is_some_and(|path| path.qlen > 0)
+    }
+
+    /// What was lost between the stack and the outside.
+    pub fn losses(&self) -> Losses {
+        let DeviceStats { rx_invalid, tx_refused, egress, ingress } = self.device.stats();
+        let lost = |path: Option<QdiscStats>| path.map_or(0, |p| p.drops);
+        Losses {
+            rx_invalid,
+            tx_refused: tx_refused + self.tx_refused,
+            egress_lost: lost(egress),
+            ingress_lost: lost(ingress),
+        }
     }
 }
 
@@ -91,6 +136,7 @@ pub fn open_all(config: &Config, args: &Args) -> Result<Vec<Vec<Port>>> {
                 device: device_queue,
                 held: None,
                 full: false,
+                tx_refused: 0,
             });
         }
     }
@@ -118,7 +164,7 @@ fn open(device: &DeviceConfig, workers: u8) -> Result<Vec<Box<dyn Device>>> {
                 (None, Some(path)) => Wire::connect(path, device.mtu),
                 (None, None) => anyhow::bail!("it has neither listen nor connect"),
             };
-            Ok(vec![emulated(wire, device, 0)?])
+            Ok(vec![dressed(wire, device, 0)?])
         }
     }
 }
@@ -130,13 +176,13 @@ fn open_tap(device: &DeviceConfig, workers: u8) -> Result<Vec<Box<dyn Device>>> 
     });
     let host_name = device.host_name.clone().unwrap_or_else(|| device.name.clone());
     let tap = TapConfig { name: host_name, queues: workers.into(), mtu: device.mtu, netns: netns.clone() };
-    let queues = Tap::open(&tap)?;
+    let queues = if device.offload { Tap::open(&tap)? } else { Tap::open_plain(&tap)? };
     let name = queues.first().map(|q| q.name().to_owned()).context("the kernel gave no queue")?;
     in_netns(netns, {
         let (device, name) = (device.clone(), name.clone());
         move || set_up_host_side(&device, &name)
     })?;
-    queues.into_iter().zip(0u64..).map(|(queue, n)| emulated(queue, device, n)).collect()
+    queues.into_iter().zip(0u64..).map(|(queue, n)| dressed(queue, device, n)).collect()
 }
 
 /// The kernel's side: MTU, up, addresses.
@@ -169,11 +215,18 @@ fn in_netns(path: Option<PathBuf>, f: impl FnOnce() -> Result<()> + Send + 'stat
     thread.join().map_err(|_| anyhow::anyhow!("the thread that set {} up crashed", path.display()))?
 }
 
-fn emulated<D: Device + 'static>(device: D, config: &DeviceConfig, queue: u64) -> Result<Box<dyn Device>> {
-    let Some(emulate) = &config.emulate else { return Ok(Box::new(device)) };
-    let netem = netem(emulate);
-    let seed = emulate.seed.unwrap_or_else(crate::clock::os_random_u64).wrapping_add(queue);
-    Ok(Box::new(Emulator::new(device, &QdiscConfig::Netem(netem), seed)?))
+/// What the configuration puts around a device, outermost first: emulated paths, which cut GSO frames themselves where they must;
+/// software offloads; the device.
+fn dressed<D: Device + 'static>(device: D, config: &DeviceConfig, queue: u64) -> Result<Box<dyn Device>> {
+    let plain: Box<dyn Device> = if config.offload { Box::new(device) } else { Box::new(SoftOffload::new(device)) };
+    let path = |e: &Option<EmulateConfig>| e.as_ref().map(|e| QdiscConfig::Netem(netem(e)));
+    let (egress, ingress) = (path(&config.emulate), path(&config.emulate_ingress));
+    if egress.is_none() && ingress.is_none() {
+        return Ok(plain);
+    }
+    let seed = [&config.emulate, &config.emulate_ingress].into_iter().flatten().find_map(|e| e.seed);
+    let seed = seed.unwrap_or_else(crate::clock::os_random_u64).wrapping_add(queue);
+    Ok(Box::new(Emulator::both(plain, egress.as_ref(), ingress.as_ref(), seed)?))
 }
 
 /// An emulated link as netem's parameters.

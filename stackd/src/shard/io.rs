@@ -123,7 +123,7 @@ impl Shard {
             TxResult::Busy => return Some(packet),
             TxResult::Refused(error) => {
                 tracing::debug!(%error, ?port, "the device refused a frame");
-                self.core.stack.count_drop(DropReason::DeviceTxError);
+                port.tx_refused += 1;
             }
         }
         self.core.stack.handle_tx_complete(now, &packet);

@@ -313,6 +313,11 @@ impl Shard {
             self.core.store.awake();
             return;
         }
+        for port in self.ports.iter().filter(|p| p.changes_descriptor()) {
+            if let Err(error) = port.register(&self.waiter) {
+                tracing::error!(%error, ?port, "a device cannot be waited for");
+            }
+        }
         let mut ready = std::mem::take(&mut self.ready);
         if let Err(error) = self.waiter.block(now, deadline, &mut ready) {
             tracing::error!(%error, "epoll");
@@ -346,7 +351,9 @@ impl Shard {
         let Some(limit) = self.stop_at else { return };
         // TIME_WAIT is this end's promise not to reuse the port; a daemon that ends cannot keep it and need not wait for it.
         let left = self.core.store.sessions().count();
-        if left == 0 && !self.ports.iter().any(Port::is_busy) {
+        // Nobody will repeat the resets and datagrams that are still queued, nor those on an emulated path.
+        let queued = self.core.stack.ip().ports().iter().any(|p| !p.qdisc().is_empty());
+        if left == 0 && !queued && !self.ports.iter().any(Port::is_busy) {
             self.finished = true;
         } else if now >= limit {
             tracing::warn!(sessions = left, "time is up; unfinished connections are cut");

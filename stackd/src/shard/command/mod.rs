@@ -137,8 +137,10 @@ impl Shard {
         let shown = layer.ports().iter().filter(|p| request.name.is_empty() || p.config.name == request.name);
         let links = shown
             .map(|p| {
-                let kind = self.ports.iter().find(|d| d.id == p.id).map_or("loopback", |d| d.kind);
-                net::link(p, kind, if p.config.loopback { 1 } else { self.peers.len() as u32 })
+                let device = self.ports.iter().find(|d| d.id == p.id);
+                let kind = device.map_or("loopback", |d| d.kind);
+                let losses = device.map(crate::shard::device::Port::losses).unwrap_or_default();
+                net::link(p, kind, if p.config.loopback { 1 } else { self.peers.len() as u32 }, losses)
             })
             .collect();
         Ok(v1::ListLinksResponse { links })
@@ -237,7 +239,9 @@ impl Shard {
         }
         if request.drops {
             let drops = self.core.stack.drops();
-            out.drops = DropReason::ALL.iter().map(|&r| counter(r.name(), drops.get(r), r.text(), false)).collect();
+            let below: Vec<_> = self.ports.iter().map(crate::shard::device::Port::losses).collect();
+            let count = |r: DropReason| drops.get(r) + below.iter().map(|l| l.of(r)).sum::<u64>();
+            out.drops = DropReason::ALL.iter().map(|&r| counter(r.name(), count(r), r.text(), false)).collect();
         }
         out
     }

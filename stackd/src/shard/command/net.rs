@@ -1,5 +1,6 @@
 //! `ip link|addr|route|neigh`: the IP layer's tables, shown and changed.
 
+use crate::shard::device::Losses;
 use stackd_base::{DropCounters, Instant, MibCounters, PortId, SplitMix64};
 use stackd_netstack::Stack;
 use stackd_netstack::addr::{Address, Prefix, Scope};
@@ -61,7 +62,7 @@ fn name_of(layer: &IpLayer, id: Option<PortId>) -> String {
 }
 
 /// One interface. `kind`: what the shell knows of the device; `queues`: how many.
-pub fn link(p: &Port, kind: &str, queues: u32) -> v1::Link {
+pub fn link(p: &Port, kind: &str, queues: u32, losses: Losses) -> v1::Link {
     let c = &p.config;
     let stackd_netstack::port::PortStats {
         rx_packets,
@@ -102,14 +103,14 @@ pub fn link(p: &Port, kind: &str, queues: u32) -> v1::Link {
         stats: Some(v1::LinkStats {
             rx_bytes,
             rx_packets,
-            rx_errors: 0,
-            rx_dropped,
+            rx_errors: losses.rx_invalid,
+            rx_dropped: rx_dropped + losses.ingress_lost,
             rx_missed: 0,
             rx_multicast,
             tx_bytes,
             tx_packets,
-            tx_errors: 0,
-            tx_dropped,
+            tx_errors: losses.tx_refused,
+            tx_dropped: tx_dropped + losses.egress_lost,
             tx_carrier: 0,
             tx_collisions: 0,
         }),
