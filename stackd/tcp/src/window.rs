@@ -35,7 +35,9 @@ impl RecvWindow {
             consumed: 0,
             zero: false,
             rtt: None,
-            space: 10 * u64::from(mss),
+            // Ten segments are what a sender starts with; but with large segments the first window is less, and a goal beyond it
+            // would never be reached: the buffer would stay at its default for life.
+            space: (10 * u64::from(mss)).min(rcvbuf / 2).min(65_535),
             round_start: now,
             round_consumed: 0,
             window_round: None,
