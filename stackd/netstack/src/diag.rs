@@ -191,6 +191,11 @@ impl Stack {
         (self.sockets.len(), self.orphans, self.tw.len())
     }
 
+    /// Bytes accounted against `net.ipv4.tcp_mem`: those that wait in buffers of connections.
+    pub fn tcp_memory(&self) -> u64 {
+        self.mem.used
+    }
+
     fn describe(&self, now: Instant, sock: SockId, s: &Socket) -> SocketInfo {
         let net = &self.sysctls.net;
         let mut info = SocketInfo {
