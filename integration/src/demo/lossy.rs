@@ -18,9 +18,13 @@ const MTU: u32 = 16_384;
 const CONGESTION: [&str; 3] = ["bbr", "cubic", "reno"];
 /// The live change of the demo, as one would type it.
 const LARGE_WMEM: &str = "net.ipv4.tcp_wmem=4096 16384 100000000";
-/// BBR runs this long with Linux's default send buffer before it gets the large one.
-const BEFORE_CHANGE: Duration = Duration::from_secs(2);
-const SAMPLE_EVERY: Duration = Duration::from_secs(4);
+/// What the left daemon starts with: 1 MiB in flight over 100 ms is 84 Mbit/s, whatever the congestion control.
+const SMALL_WMEM: &str = "4096 16384 1048576";
+/// The flows run this long with the small send buffer before they get the large one.
+const BEFORE_CHANGE: Duration = Duration::from_millis(1500);
+/// And this long with the large one before they are looked at again.
+const AFTER_CHANGE: Duration = Duration::from_millis(700);
+const SAMPLE_EVERY: Duration = Duration::from_secs(15);
 
 /// One transfer.
 #[derive(Debug)]
@@ -87,6 +91,7 @@ fn config(wire: &Path, role: &str, host: u8, emulate: &str) -> String {
         r#"
 [sysctl]
 "net.ipv4.tcp_rmem" = "4096 131072 100000000"
+"net.ipv4.tcp_wmem" = "{SMALL_WMEM}"
 
 [[device]]
 name = "wire0"
@@ -164,38 +169,51 @@ fn start_sender(
 fn watch(left: &Daemon, bars: &MultiProgress, lines: &[ProgressBar], inbox: &mpsc::Receiver<News>) -> Result<Vec<Row>> {
     let start = Instant::now();
     let mut rows: Vec<Option<Row>> = lines.iter().map(|_| None).collect();
-    let mut changed = false;
-    let mut next_sample = start + BEFORE_CHANGE;
+    let mut looks = 0;
+    let mut next_look = start + BEFORE_CHANGE;
     while rows.iter().any(Option::is_none) {
-        match inbox.recv_timeout(next_sample.saturating_duration_since(Instant::now())) {
+        match inbox.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
             Ok(News::Sent(i, bytes)) => lines[i].set_position(bytes),
             Ok(News::Done(i, row)) => {
                 lines[i].set_position(row.bytes);
                 lines[i].finish();
+                progress::say(
+                    bars,
+                    &format!("  {}: {:.2} s, {:.1} Mbit/s", row.congestion, row.seconds, row.mbit_per_second),
+                );
                 rows[i] = Some(row);
             }
             Ok(News::Failed(i, why)) => anyhow::bail!("{}: {why}", CONGESTION[i]),
             Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("a sender went away"),
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                next_sample = Instant::now() + SAMPLE_EVERY;
-                let title = if changed { "" } else { " (send buffer limited by tcp_wmem's default)" };
-                show_flows(left, bars, &format!("\n$ ss-rs -tin{title}"))?;
-                if !changed {
-                    changed = true;
-                    let answer = left.netctl(&["sysctl", "-w", LARGE_WMEM])?;
-                    bars.println(format!("\n$ netctl sysctl -w {LARGE_WMEM:?}\n{}", answer.trim_end()))?;
-                    next_sample = Instant::now() + BEFORE_CHANGE / 2;
-                }
+                next_look = Instant::now() + look(left, bars, looks)?;
+                looks += 1;
             }
         }
     }
     Ok(rows.into_iter().flatten().collect())
 }
 
+/// Looks at the flows; the first time it also makes the live change. Returns when to look again.
+fn look(left: &Daemon, bars: &MultiProgress, looks: u32) -> Result<Duration> {
+    let title = match looks {
+        0 => format!("with net.ipv4.tcp_wmem = {SMALL_WMEM}: the send buffer holds every flow back"),
+        1 => format!("{} ms after the change: cwnd and pacing_rate of bbr went up", AFTER_CHANGE.as_millis()),
+        _ => "still running".into(),
+    };
+    show_flows(left, bars, &format!("\n$ ss-rs -tin     # {title}"))?;
+    if looks > 0 {
+        return Ok(SAMPLE_EVERY);
+    }
+    let answer = left.netctl(&["sysctl", "-w", LARGE_WMEM])?;
+    progress::say(bars, &format!("\n$ netctl sysctl -w {LARGE_WMEM:?}\n{}", answer.trim_end()));
+    Ok(AFTER_CHANGE)
+}
+
 fn show_flows(left: &Daemon, bars: &MultiProgress, title: &str) -> Result<()> {
-    bars.println(title)?;
+    progress::say(bars, title);
     for line in left.ss(&["-tin"])?.lines() {
-        bars.println(line)?;
+        progress::say(bars, line);
     }
     Ok(())
 }
