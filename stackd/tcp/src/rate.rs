@@ -178,6 +178,19 @@ impl RateEstimator {
         // 3.3: "Normally we expect interval >= MinRTT. ... a packet that was spuriously retransmitted can be acked by its first
         // copy: the interval then says nothing."
         let valid = min_rtt.is_none_or(|m| interval >= m);
+        // Such a packet's send phase may be a round trip long all the same. Acknowledged within less than a round trip, it was the first
+        // copy, and the stamps of the second would begin a round, with a delivery of next to nothing, at every such ACK.
+        if newest.is_retrans && min_rtt.is_some_and(|m| now - newest.sent_at < m) {
+            return DeliverySample {
+                prior_delivered: newest.tx.delivered,
+                delivered: None,
+                interval: None,
+                acked_sacked,
+                is_app_limited: newest.tx.is_app_limited,
+                is_retrans: true,
+                delivered_ce: 0,
+            };
+        }
         let sample = DeliverySample {
             prior_delivered: newest.tx.delivered,
             delivered: Some(delivered),

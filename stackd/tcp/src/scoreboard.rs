@@ -70,8 +70,18 @@ pub(crate) struct AckOutcome {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Newest {
     pub sent_at: Instant,
-    pub end: u64,
+    /// Its place in the order of transmissions.
+    pub order: XmitOrder,
     pub ever_retrans: bool,
+}
+
+/// Order in which packets left: by transmission, and by sequence within a GSO segment. RFC 8985, 6.1 orders by time and breaks ties by
+/// sequence; on a coarse clock a retransmission and new data of one tick would then be in the wrong order, and the
+/// retransmission be deemed lost as soon as the new data is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct XmitOrder {
+    xmit: u64,
+    end: u64,
 }
 
 impl AckOutcome {
@@ -93,8 +103,9 @@ impl AckOutcome {
             }
         }
         self.lost_delivered |= seg.lost && !seg.retrans;
-        if self.newest.is_none_or(|n| (seg.sent_at, seg.end) > (n.sent_at, n.end)) {
-            self.newest = Some(Newest { sent_at: seg.sent_at, end: seg.end, ever_retrans: seg.ever_retrans });
+        let order = XmitOrder { xmit: seg.xmit, end: seg.end };
+        if self.newest.is_none_or(|n| order > n.order) {
+            self.newest = Some(Newest { sent_at: seg.sent_at, order, ever_retrans: seg.ever_retrans });
         }
     }
 }
@@ -302,7 +313,7 @@ impl Scoreboard {
 
     /// RFC 8985, 6.2 step 5: marks lost what left before `newest` and whose time is up at `deadline(sent_at) <= now`. Returns packets
     /// newly marked, how many of them were retransmissions, and whether something is left to judge later.
-    pub fn rack_detect(&mut self, newest: (Instant, u64), expired: impl Fn(Instant) -> bool) -> RackOutcome {
+    pub fn rack_detect(&mut self, newest: XmitOrder, expired: impl Fn(Instant) -> bool) -> RackOutcome {
         let mut out = RackOutcome::default();
         while let Some(&Sent { xmit, start, end, sent_at }) = self.order.front() {
             let mut judged = true;
@@ -310,8 +321,7 @@ impl Scoreboard {
                 if seg.xmit != xmit || seg.sacked || (seg.lost && !seg.retrans) {
                     continue;
                 }
-                // RFC 8985, 6.1: "sent before" orders by time, and by sequence number within one instant.
-                if (sent_at, seg.end) >= newest {
+                if (XmitOrder { xmit, end: seg.end }) >= newest {
                     judged = false;
                     break;
                 }
@@ -403,7 +413,7 @@ impl Scoreboard {
                 self.order.push_back(Sent { xmit: s.xmit, start, end: s.end, sent_at: s.sent_at });
             }
         }
-        self.order.make_contiguous().sort_by_key(|s| (s.sent_at, s.end));
+        self.order.make_contiguous().sort_by_key(|s| (s.xmit, s.end));
     }
 
     /// Start of the first range to be resent.

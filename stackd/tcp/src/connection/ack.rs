@@ -251,7 +251,7 @@ impl Connection {
         if !self.opts.sack || env.cfg.recovery & 1 == 0 {
             return self.detect_by_count();
         }
-        let Some(newest) = self.rack.newest else { return 0 };
+        let Some((newest, newest_sent_at)) = self.rack.newest else { return 0 };
         let in_recovery = matches!(self.ca_state, CaState::Recovery | CaState::Loss);
         let wnd = self.rack.window(
             env.cfg,
@@ -266,7 +266,7 @@ impl Connection {
         env.mib.add(Mib::TcpExtTCPLostRetransmit, u64::from(found.retrans_lost));
         if found.waiting {
             // 6.2: all that left before the newest delivered packet can be judged then.
-            let at = (newest.0 + allowance).max(now + Duration::from_micros(1));
+            let at = (newest_sent_at + allowance).max(now + Duration::from_micros(1));
             self.timer = Some((RetransTimer::Reorder, at));
         } else if matches!(self.timer, Some((RetransTimer::Reorder, _))) {
             self.timer = None;

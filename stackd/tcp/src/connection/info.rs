@@ -40,8 +40,8 @@ pub(crate) struct Stats {
     pub busy: Duration,
     pub rwnd: Duration,
     pub sndbuf: Duration,
-    /// Internal pacing holds a segment back.
-    pub paced_hold: bool,
+    /// Internal pacing holds a segment back until then.
+    pub paced_until: Option<Instant>,
 }
 
 impl Stats {

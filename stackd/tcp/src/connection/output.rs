@@ -179,9 +179,11 @@ impl Connection {
         // On a coarse clock what is due within this tick is due now (a span shorter than a tick counts as one): without that, one
         // segment would leave per tick, whatever the rate.
         let tick = if cfg.clock_clamp { cfg.clock_tick } else { Duration::ZERO };
-        let latest = now + tick.saturating_sub(Duration::from_nanos(1));
-        self.stats.paced_hold = !self.flow.port_paces && self.paces(cfg) && self.next_departure > latest;
-        self.stats.paced_hold
+        let slack = tick.saturating_sub(Duration::from_nanos(1));
+        let hold = !self.flow.port_paces && self.paces(cfg) && self.next_departure > now + slack;
+        // The deadline must name the first tick that lets it go: one tick later, every second tick would send nothing.
+        self.stats.paced_until = hold.then_some(self.next_departure - slack);
+        hold
     }
 
     /// Linux's small-queue rule: no more below us than a millisecond at the pacing rate (two segments at least).
@@ -433,7 +435,7 @@ impl Connection {
         let start = self.nxt;
         let fin = self.fin_wanted && start + len == self.written + 1;
         let end = start + len + u64::from(fin);
-        if self.board.in_flight() == 0 && len > 0 {
+        if self.board.is_empty() && len > 0 {
             self.control = self.cc.on_event(CcEvent::TxStart { now, app_limited: self.rate.is_app_limited() }, env.rng);
             self.take_control(env.cfg);
         }

@@ -11,8 +11,7 @@ use stackd_base::{Duration, Instant, Mib};
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) (and then a poll) is due; `None` = only an event can change anything.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let pacing = self.stats.paced_hold.then_some(self.next_departure);
-        [self.timer.map(|t| t.1), self.ack.deadline, self.keepalive_at, self.linger_at, pacing]
+        [self.timer.map(|t| t.1), self.ack.deadline, self.keepalive_at, self.linger_at, self.stats.paced_until]
             .into_iter()
             .flatten()
             .min()
@@ -109,7 +108,7 @@ impl Connection {
 
     /// Whatever deadline has passed is dealt with.
     pub fn handle_timeout(&mut self, now: Instant, env: &mut Env<'_>) {
-        self.stats.paced_hold = false;
+        self.stats.paced_until = None;
         if self.ack.deadline.is_some_and(|d| d <= now) {
             self.ack.on_timeout(self.rtt.rto(env.cfg.rto_max));
             if self.ack.now {

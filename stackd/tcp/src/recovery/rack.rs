@@ -1,14 +1,14 @@
 //! RACK: loss by time instead of by counting (RFC 8985, 6).
 
 use crate::Config;
-use crate::scoreboard::Newest;
+use crate::scoreboard::{Newest, XmitOrder};
 use stackd_base::{Duration, Instant};
 
 /// RACK's variables.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rack {
     /// `RACK.segment`: the most recently sent packet that was delivered.
-    pub newest: Option<(Instant, u64)>,
+    pub newest: Option<(XmitOrder, Instant)>,
     /// `RACK.rtt`.
     pub rtt: Duration,
     /// Reordering was seen on this path.
@@ -35,8 +35,8 @@ impl Rack {
             }
         }
         self.rtt = rtt;
-        if self.newest.is_none_or(|old| (n.sent_at, n.end) > old) {
-            self.newest = Some((n.sent_at, n.end));
+        if self.newest.is_none_or(|(order, _)| n.order > order) {
+            self.newest = Some((n.order, n.sent_at));
         }
     }
 
