@@ -259,7 +259,9 @@ impl Connection {
             flags |= TcpFlags::CWR;
         }
         let room = self.mss.saturating_sub(len);
-        let repr = self.header(start, flags, now, env.cfg, env, room);
+        // TSval is the departure time: an echo of it is compared with `retrans_since`, which is one too. Stamped with the time of
+        // cutting, every paced retransmission looks older than itself and undoes its own recovery.
+        let repr = self.header(start, flags, at, env.cfg, env, room);
         self.ack.on_sent(len > 0, now);
         let packets = len.div_ceil(self.mss).max(1);
         if len > 0 {

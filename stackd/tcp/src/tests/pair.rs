@@ -99,3 +99,19 @@ fn a_closed_window_is_probed_and_reopens() {
     p.ends[1].reads = true;
     assert!(p.run(Duration::from_secs(140), |p| p.ends[1].conn.rx_head() == 2_000_000), "{:?}", p.ends[0].conn);
 }
+
+/// TSval was the time of cutting and the start of recovery the time of departure: behind fq, every retransmission's echo looked
+/// older than the retransmission, and CUBIC undid each of its reductions (it kept up with BBR over 1 % loss).
+#[test]
+fn real_losses_behind_fq_are_not_undone() {
+    let undos = [Mib::TcpExtTCPFullUndo, Mib::TcpExtTCPPartialUndo, Mib::TcpExtTCPLossUndo, Mib::TcpExtTCPDSACKUndo];
+    for cc in ["reno", "cubic"] {
+        for seed in 0..8 {
+            let impair = Impair { loss: percent(1), ..Impair::clean(20, 25) };
+            let (p, _) = transfer(cc, impair, 2 << 20, 0, seed);
+            let mib = &p.ends[0].mib;
+            assert!(mib.get(Mib::TcpRetransSegs) > 0, "{cc} {seed}: nothing was lost");
+            assert_eq!(undos.map(|m| mib.get(m)), [0; 4], "{cc} {seed}: undone though everything retransmitted was lost");
+        }
+    }
+}
