@@ -62,13 +62,13 @@ impl core::fmt::Debug for CcName {
 /// Per-route parameters (`ip route ... mtu lock 1400 congctl bbr`). `None`: the sysctl or the interface decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RouteOptions {
-    /// Congestion control.
+    /// Congestion control of connections made from now on, whatever their sockets asked for before (as Linux).
     pub congctl: Option<CcName>,
-    /// Lower bound of the retransmission timeout.
+    /// Lower bound of the retransmission timeout; acts on live connections too.
     pub rto_min: Option<Duration>,
     /// Initial congestion window in segments.
     pub initcwnd: Option<u32>,
-    /// Initial receive window in segments.
+    /// Receive window in segments until data has arrived.
     pub initrwnd: Option<u32>,
     /// MSS to advertise.
     pub advmss: Option<u16>,
@@ -78,8 +78,16 @@ pub struct RouteOptions {
     pub mtu_lock: bool,
     /// Hop limit.
     pub hoplimit: Option<u8>,
-    /// Quick acknowledgments always.
+    /// Data is acknowledged at once always; acts on live connections too.
     pub quickack: bool,
+}
+
+impl RouteOptions {
+    /// Something in it concerns how a TCP connection behaves, beyond the sizes and limits of its packets.
+    pub const fn tunes_tcp(&self) -> bool {
+        let Self { congctl, rto_min, initcwnd, initrwnd, advmss: _, mtu: _, mtu_lock: _, hoplimit: _, quickack } = self;
+        congctl.is_some() || rto_min.is_some() || initcwnd.is_some() || initrwnd.is_some() || *quickack
+    }
 }
 
 /// One route.

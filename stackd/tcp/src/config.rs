@@ -110,6 +110,8 @@ pub struct Config {
     pub cwnd_clamp: u32,
     /// Initial window in packets (RFC 6928).
     pub initial_cwnd: u32,
+    /// Window offered until data has arrived, in segments (`ip route ... initrwnd`); `None` = what the buffer allows.
+    pub initial_rwnd: Option<u32>,
     /// Tick the clock is coarsened to (`stackd.clock_hz`); zero = nanoseconds.
     pub clock_tick: Duration,
     /// A zero RTT or interval on a coarse clock counts as one tick (as in Linux); false shows what happens without.
@@ -165,6 +167,7 @@ impl Default for Config {
             invalid_ratelimit: Duration::from_millis(500),
             cwnd_clamp: u32::MAX,
             initial_cwnd: 10,
+            initial_rwnd: None,
             clock_tick: Duration::ZERO,
             clock_clamp: true,
         }

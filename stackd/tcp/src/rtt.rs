@@ -55,6 +55,8 @@ impl Rtt {
             }
             self.round_end = nxt;
             self.mdev_max = rto_min;
+            // The least RTO may have been raised meanwhile (a sysctl, another route).
+            self.rttvar = self.rttvar.max(rto_min);
         }
     }
 

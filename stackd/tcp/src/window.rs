@@ -27,7 +27,9 @@ pub(crate) struct RecvWindow {
 
 impl RecvWindow {
     pub fn new(cfg: &Config, now: Instant, mss: u32) -> Self {
-        let rcvbuf = cfg.rcvbuf.unwrap_or(cfg.rmem[1]).max(u64::from(mss));
+        // A route may ask for a first window beyond the default buffer; its maximum still bounds it.
+        let first = cfg.initial_rwnd.map_or(0, |n| u64::from(n) * u64::from(mss)).min(cfg.rmem[2]);
+        let rcvbuf = cfg.rcvbuf.unwrap_or(cfg.rmem[1].max(first)).max(u64::from(mss));
         Self {
             rcvbuf,
             edge: 0,
@@ -69,7 +71,12 @@ impl RecvWindow {
     /// Window by free space alone. RFC 9293, 3.8.6.2.2 (SWS avoidance): the edge advances only by at least
     /// min(rcvbuf/2, MSS).
     pub fn candidate(&self, cfg: &Config, head: u64, mss: u32) -> u64 {
-        let limit = cfg.window_clamp.map_or(self.rcvbuf, |c| self.rcvbuf.min(u64::from(c)));
+        let mut limit = cfg.window_clamp.map_or(self.rcvbuf, |c| self.rcvbuf.min(u64::from(c)));
+        if head == 0
+            && let Some(first) = cfg.initial_rwnd
+        {
+            limit = limit.min(u64::from(first) * u64::from(mss));
+        }
         // What the window field can express is also a limit (RFC 7323, 2.2).
         let free = (self.consumed + limit).saturating_sub(head).min(65_535 << self.scale);
         let current = self.edge.saturating_sub(head);

@@ -6,6 +6,7 @@ pub mod table;
 pub mod timewait;
 
 use crate::ip::RouteDecision;
+use crate::route::RouteOptions;
 use crate::store::OwnerId;
 use crate::types::{Domain, Readiness, SocketKind};
 use hashbrown::HashSet;
@@ -130,16 +131,20 @@ pub struct TcpSock {
     pub port: PortId,
     /// The path, as long as the tables it was made from stand.
     pub route: Option<RouteDecision>,
+    /// Options of its route, where they tune TCP.
+    pub tuning: Option<Box<RouteOptions>>,
     /// Handshake to be repeated before DEFER_ACCEPT gives up.
     pub deferred: u8,
 }
 
 impl TcpSock {
-    /// A connection that begins.
-    pub fn new(conn: Connection, config: Option<Box<Config>>, port: PortId) -> Self {
+    /// A connection that begins on this path.
+    pub fn new(conn: Connection, config: Option<Box<Config>>, path: &RouteDecision) -> Self {
         Self {
             conn,
             config,
+            tuning: path.options.tunes_tcp().then(|| Box::new(path.options)),
+            port: path.port,
             parent: None,
             attached: true,
             read_shut: false,
@@ -151,7 +156,6 @@ impl TcpSock {
             peer_closed: false,
             write_shut: false,
             soft_error: None,
-            port,
             route: None,
             deferred: 0,
         }

@@ -192,11 +192,11 @@ impl Stack {
         let iss = least_iss.map_or(iss, |least| iss.max(least));
         let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
         (s.fifo, s.binding, s.local, s.peer, s.error) = (Some(fifo), hold, flow.local(), Some(to), None);
-        let config = super::config::resolve(&self.sysctls, &s.opts);
+        let config = super::config::resolve(&self.sysctls, &s.opts, Some(&path.options));
         let params = super::config::flow_params(&self.sysctls, &s.opts, &flow, &path, traits, &self.secret);
         let cfg = config.as_deref().unwrap_or(&self.sysctls.tcp);
         let conn = Connection::connect(cfg, params, iss, now);
-        s.body = Body::Tcp(Box::new(TcpSock::new(conn, config, path.port)));
+        s.body = Body::Tcp(Box::new(TcpSock::new(conn, config, &path)));
         self.tcp_demux.insert_flow(flow, FlowEntry::Sock(sock));
         self.mib.inc(Mib::TcpActiveOpens);
         self.mark_dirty(sock);

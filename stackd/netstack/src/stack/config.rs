@@ -3,14 +3,18 @@
 use crate::demux::{FlowKey, Keyed};
 use crate::ip::RouteDecision;
 use crate::isn;
+use crate::route::{CcName, RouteOptions};
 use crate::socket::opts::SockOpts;
 use crate::sysctl::Sysctls;
 use stackd_base::{Bandwidth, Duration, Mss};
 use stackd_tcp::{Config, FlowParams};
 
-/// Sysctls with a socket's options over them; `None` when it set none that matter: it then reads the shard's own.
-pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts) -> Option<Box<Config>> {
-    let touched = o.keepalive
+/// Sysctls with a socket's options over them and its route's over those; `None` when neither has any that matter: it then reads the
+/// shard's own.
+pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts, route: Option<&RouteOptions>) -> Option<Box<Config>> {
+    let route = route.copied().unwrap_or_default();
+    let touched = route.tunes_tcp()
+        || o.keepalive
         || o.sndbuf.is_some()
         || o.rcvbuf.is_some()
         || o.max_pacing_rate != u64::MAX
@@ -35,7 +39,11 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts) -> Option<Box<Config>> {
     Some(Box::new(Config {
         sndbuf: o.sndbuf.map(u64::from).or(s.sndbuf),
         rcvbuf: o.rcvbuf.map(u64::from).or(s.rcvbuf),
-        congestion: o.congestion.unwrap_or(s.congestion),
+        // Linux's tcp_ca_dst_init: the route's algorithm comes before the socket's, until the program chooses again.
+        congestion: route.congctl.and_then(known).or(o.congestion).unwrap_or(s.congestion),
+        rto_min: route.rto_min.unwrap_or(s.rto_min).min(s.rto_max),
+        initial_cwnd: route.initcwnd.filter(|&n| n > 0).unwrap_or(s.initial_cwnd),
+        initial_rwnd: route.initrwnd.filter(|&n| n > 0),
         syn_retries: o.syncnt.unwrap_or(s.syn_retries),
         user_timeout: (o.user_timeout != 0).then(|| Duration::from_millis(u64::from(o.user_timeout))),
         fin_timeout: match o.linger2 {
@@ -49,7 +57,7 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts) -> Option<Box<Config>> {
         keepalive_probes: o.keepcnt.map_or(s.keepalive_probes, |n| n as u8),
         nodelay: o.nodelay,
         cork: o.cork,
-        quickack: o.quickack && o.quickack_set,
+        quickack: o.quickack && o.quickack_set || route.quickack,
         maxseg: (o.maxseg != 0).then_some(o.maxseg),
         window_clamp: (o.window_clamp != 0).then_some(o.window_clamp),
         max_pacing_rate: match o.max_pacing_rate {
@@ -59,6 +67,11 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts) -> Option<Box<Config>> {
         notsent_lowat: o.notsent_lowat.map_or(s.notsent_lowat, u64::from),
         ..s.clone()
     }))
+}
+
+/// The algorithm of a route; `None` when this build has none of that name.
+fn known(name: CcName) -> Option<&'static str> {
+    stackd_tcp::cc::AVAILABLE.into_iter().find(|&n| n == name.as_str())
 }
 
 /// What a connection is told about its path.

@@ -52,11 +52,11 @@ impl Stack {
         if least_iss != SeqNum(0) && iss.before(least_iss) {
             iss = least_iss;
         }
-        let resolved = config::resolve(&self.sysctls, &opts);
+        let resolved = config::resolve(&self.sysctls, &opts, Some(&path.options));
         let params = config::flow_params(&self.sysctls, &opts, flow, &path, self.port_traits(path.port), &self.secret);
         let cfg = resolved.as_deref().unwrap_or(&self.sysctls.tcp);
         let conn = Connection::accept(cfg, params, iss, syn, now);
-        let mut tcp = TcpSock::new(conn, resolved, path.port);
+        let mut tcp = TcpSock::new(conn, resolved, &path);
         tcp.parent = Some(listener);
         let cookie = self.rng.next_u64();
         let mut child = Socket::new(owner, domain, opts, cookie, Body::Tcp(Box::new(tcp)));
@@ -152,8 +152,12 @@ impl Stack {
             self.free(child, store);
         }
         for child in l.accept {
-            if let Some(t) = self.tcp_mut(child) {
-                t.parent = None;
+            let Some(t) = self.tcp_mut(child) else { continue };
+            t.parent = None;
+            if !t.attached {
+                // It ended while it waited to be accepted: nothing is left to be told to its peer.
+                self.free(child, store);
+                continue;
             }
             let Some((conn, mut env)) = self.tcp_parts(child) else { continue };
             conn.handle_abort(&mut env);

@@ -199,11 +199,10 @@ impl Stack {
     /// Puts a socket's options over the sysctls again.
     pub(super) fn reconfigure(&mut self, sock: SockId) {
         let Self { sockets, sysctls, .. } = self;
-        if let Some(s) = sockets.get_mut(sock) {
-            let resolved = resolve(sysctls, &s.opts);
-            if let Body::Tcp(t) = &mut s.body {
-                t.config = resolved;
-            }
+        if let Some(s) = sockets.get_mut(sock)
+            && let Body::Tcp(t) = &mut s.body
+        {
+            t.config = resolve(sysctls, &s.opts, t.tuning.as_deref());
         }
     }
 

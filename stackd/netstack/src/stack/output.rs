@@ -5,6 +5,7 @@ use super::config::{PortTraits, mss_for};
 use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, SendError};
 use crate::packet::{Packet, Payload};
+use crate::route::RouteOptions;
 use crate::socket::Body;
 use crate::store::ByteStore;
 use crate::types::SocketKind;
@@ -48,6 +49,11 @@ impl Stack {
                 Ok(route) => {
                     t.route = Some(route);
                     t.port = route.port;
+                    let tuning = Some(route.options).filter(RouteOptions::tunes_tcp);
+                    if t.tuning.as_deref() != tuning.as_ref() {
+                        t.tuning = tuning.map(Box::new);
+                        t.config = super::config::resolve(&self.sysctls, &s.opts, t.tuning.as_deref());
+                    }
                     route
                 }
                 Err(errno) => {

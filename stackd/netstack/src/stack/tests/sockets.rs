@@ -80,6 +80,23 @@ fn closing_a_listener_resets_what_was_not_accepted() {
     assert!(net.b.store.is_empty());
 }
 
+/// Found by fuzzing: a connection that its peer reset while it waited for `accept` outlived its listener for ever.
+#[test]
+fn closing_a_listener_frees_what_died_unaccepted() {
+    let mut net = Net::new();
+    let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+    let client = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+    let to: SocketAddr = "10.0.0.2:80".parse().expect("address");
+    assert_eq!(net.a.stack.connect(net.now, client, to, &mut net.a.store), Err(Errno::EINPROGRESS));
+    net.run_ms(5);
+    net.a.stack.abort(net.now, client, &mut net.a.store).expect("abort");
+    net.run_ms(5);
+    assert_eq!(net.b.stack.socket_counts(), (2, 0, 0), "it waits to be accepted, dead as it is");
+    net.b.stack.close(net.now, listener, &mut net.b.store).expect("close");
+    assert_eq!(net.b.stack.socket_counts(), (0, 0, 0));
+    assert!(net.b.store.is_empty());
+}
+
 #[test]
 fn udp_goes_both_ways_and_learns_of_closed_ports() {
     let mut net = Net::new();
