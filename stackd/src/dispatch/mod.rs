@@ -12,9 +12,10 @@ pub use ring::{kick, serve_ring};
 pub use wait::{Answer, Wait, WaitKind, begin, complete, socket_event};
 
 use crate::control::backend::{SocketCall, SocketResult};
+use crate::shard::ClaimKind;
 use crate::store::{HeapDatagram, SessionKey, Store};
 use bytes::Bytes;
-use stackd_base::{Errno, Instant};
+use stackd_base::{Errno, Instant, SockId};
 use stackd_netstack::{Domain, Readiness, Shutdown, SocketKind, Stack};
 use stackd_proto::StatusError;
 use std::net::SocketAddr;
@@ -25,6 +26,8 @@ const SOCK_STREAM: i32 = 1;
 const SOCK_DGRAM: i32 = 2;
 /// SOCK_NONBLOCK and SOCK_CLOEXEC may be or'ed into the type (socket(2)); both are the client's own business.
 const SOCK_TYPE_MASK: i32 = 0xf;
+const SOL_SOCKET: i32 = 1;
+const SO_REUSEPORT: i32 = 15;
 const IPPROTO_TCP: i32 = 6;
 const IPPROTO_UDP: i32 = 17;
 /// Most bytes one `Receive` of a datagram can need.
@@ -46,20 +49,19 @@ pub fn execute(core: &mut Core, now: Instant, session: SessionKey, call: SocketC
         SocketCall::Socket { family, kind, protocol } => socket(core, now, session, family, kind, protocol),
         SocketCall::Bind { socket, local } => {
             let sock = core.store.sock(session, socket)?;
-            core.stack.bind(sock, local)?;
-            let bound = core.stack.local_addr(sock)?;
-            core.store.claim(session, socket, bound.port());
-            Ok(SocketResult::Bound(bound))
+            bind(core, now, session, (socket, sock), local)
         }
         SocketCall::Listen { socket, backlog } => {
             let sock = core.store.sock(session, socket)?;
             core.stack.listen(sock, backlog)?;
-            core.store.claim(session, socket, core.stack.local_addr(sock)?.port());
+            claim_bound(core, now, session, (socket, sock))?;
             Ok(SocketResult::Done)
         }
         SocketCall::Connect { socket, remote } => {
             let sock = core.store.sock(session, socket)?;
             core.stack.connect(now, sock, remote, &mut core.store)?;
+            // A UDP socket that was not bound is now. (TCP's answer is EINPROGRESS; its port was chosen for this shard.)
+            claim_bound(core, now, session, (socket, sock))?;
             Ok(SocketResult::Done)
         }
         SocketCall::Accept { socket } => {
@@ -142,6 +144,47 @@ fn socket(
     }
 }
 
+/// bind(2). Other shards are asked first: a port that one of them has is in use, as far as they can tell.
+fn bind(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    (number, sock): (u32, SockId),
+    local: SocketAddr,
+) -> Result<SocketResult, Errno> {
+    let had = core.store.has_claim(session, number);
+    if local.port() != 0 && !had {
+        let kind = bound_kind(core, now, sock);
+        if !core.store.claim(session, number, local.port(), kind) {
+            return Err(Errno::EADDRINUSE);
+        }
+    }
+    if let Err(error) = core.stack.bind(sock, local) {
+        if !had {
+            core.store.unclaim(session, number);
+        }
+        return Err(error);
+    }
+    claim_bound(core, now, session, (number, sock))?;
+    Ok(SocketResult::Bound(core.stack.local_addr(sock)?))
+}
+
+/// Steers the port that a socket is bound to here, if it is bound and that was not done yet.
+fn claim_bound(core: &mut Core, now: Instant, session: SessionKey, (number, sock): (u32, SockId)) -> Result<(), Errno> {
+    if core.store.has_claim(session, number) {
+        return Ok(());
+    }
+    let port = core.stack.local_addr(sock).map_or(0, |a| a.port());
+    let kind = bound_kind(core, now, sock);
+    if port == 0 || core.store.claim(session, number, port, kind) { Ok(()) } else { Err(Errno::EADDRINUSE) }
+}
+
+fn bound_kind(core: &mut Core, now: Instant, sock: SockId) -> ClaimKind {
+    let mut value = [0; 4];
+    let got = core.stack.get_option(now, sock, SOL_SOCKET, SO_REUSEPORT, &mut value);
+    ClaimKind::Bound { shares: got.is_ok() && value != [0; 4] }
+}
+
 fn accept(
     core: &mut Core,
     now: Instant,
@@ -157,7 +200,7 @@ fn accept(
         };
         core.store.set_readiness(sock, core.stack.readiness(sock));
         let local = core.stack.local_addr(sock)?;
-        core.store.claim(session, number, local.port());
+        core.store.claim(session, number, local.port(), ClaimKind::Accepted);
         return Ok(SocketResult::Accepted { socket: number, local, remote });
     }
 }
@@ -184,6 +227,8 @@ fn send(
     let sock = core.store.sock(session, number)?;
     if core.store.kind(session, number)? == SocketKind::Dgram {
         let sent = core.stack.send_to(now, sock, to, data, &mut core.store)?;
+        // It may have been bound by sending. The datagram is gone: a port that another shard has costs the answers, not the call.
+        let _ = claim_bound(core, now, session, (number, sock));
         core.store.count_sent(session, sent as u64);
         return Ok(SocketResult::Sent(sent as u64));
     }

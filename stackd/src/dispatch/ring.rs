@@ -155,6 +155,8 @@ pub fn kick(core: &mut Core, now: Instant, session: SessionKey, number: u32) -> 
         }
         if moved.datagrams {
             send_datagrams(core, now, sock, fifo)?;
+            // It may have been bound by sending; see `send` of the other transport.
+            let _ = super::claim_bound(core, now, session, (number, sock));
         }
         if core.stack.fifo(sock) != Some(fifo) || !core.store.want_report(fifo) {
             break;

@@ -1,14 +1,12 @@
-//! Frames in and out: devices, loopback, and frames that another shard owns.
+//! Frames in and out: devices and loopback.
 
-use super::mailbox::{HandedFrame, Message};
-use super::steer::Owner;
 use super::{RX_BUDGET, Shard, TX_BUDGET};
 use crate::store::Pieces;
-use stackd_base::{DropReason, Instant, PortId};
+use stackd_base::{DropReason, Instant};
 use stackd_netdev::{IoVec, RxMeta, TxFrame, TxResult};
 use stackd_netstack::packet::{Packet, Payload};
 
-fn stack_meta(meta: &RxMeta) -> stackd_netstack::RxMeta {
+pub(super) fn stack_meta(meta: &RxMeta) -> stackd_netstack::RxMeta {
     stackd_netstack::RxMeta { at: meta.at, offload: meta.offload }
 }
 
@@ -36,19 +34,16 @@ impl Shard {
                 let id = port.id;
                 let Some(frame) = self.rx_buffer.get(..meta.len) else { continue };
                 self.captures.show(id, false, &[piece(frame)]);
-                if self.steering.is_needed() && !steer(self.index, &self.steering, &self.peers, id, frame, &meta) {
+                if self.steering.is_needed() {
+                    let buffer = std::mem::take(&mut self.rx_buffer);
+                    self.steer(now, id, buffer.get(..meta.len).unwrap_or_default(), &meta);
+                    self.rx_buffer = buffer;
                     continue;
                 }
                 self.core.stack.handle_frame(now, id, frame, &[][..], 0, stack_meta(&meta), &mut self.core.store);
             }
         }
         any
-    }
-
-    /// A frame that another shard's queue received.
-    pub(super) fn handed_frame(&mut self, now: Instant, port: PortId, frame: &HandedFrame) {
-        let HandedFrame { bytes, meta } = frame;
-        self.core.stack.handle_frame(now, port, bytes, &[][..], 0, stack_meta(meta), &mut self.core.store);
     }
 
     /// Gives every device what may leave now, and loopback what it sent to itself.
@@ -139,10 +134,7 @@ impl Shard {
             if !self.captures.is_empty() {
                 self.show_loopback(&packet);
             }
-            if self.steering.is_needed()
-                && let Some(owner) = self.other_owner(&packet)
-            {
-                self.hand_over_loopback(now, owner, &packet);
+            if self.steering.is_needed() && self.hand_over_loopback(now, &packet) {
                 self.core.stack.handle_tx_complete(now, &packet);
                 continue;
             }
@@ -163,63 +155,6 @@ impl Shard {
         }
         if let Some(lo) = self.core.stack.ip().loopback() {
             self.captures.show(lo, true, &pieces);
-        }
-    }
-
-    fn other_owner(&self, packet: &Packet) -> Option<u8> {
-        let ip = packet.head.get(usize::from(packet.network_at)..)?;
-        match self.steering.owner_of_packet(ip) {
-            Owner::Shard(owner) if owner != self.index => Some(owner),
-            Owner::Shard(_) | Owner::All => None,
-        }
-    }
-
-    fn hand_over_loopback(&mut self, now: Instant, owner: u8, packet: &Packet) {
-        let (Some(lo), Some(peer)) = (self.core.stack.ip().loopback(), self.peers.get(usize::from(owner))) else {
-            return;
-        };
-        let mut bytes = packet.head.to_vec();
-        match &packet.payload {
-            Payload::None => {}
-            Payload::Owned(payload) => bytes.extend_from_slice(payload),
-            Payload::Stream { fifo, range } => {
-                self.core.store.copy_out(*fifo, range.clone(), &mut bytes);
-            }
-        }
-        let meta = RxMeta { at: now, offload: packet.offload, len: bytes.len() };
-        peer.send(Message::Frame { port: lo, frame: Box::new(HandedFrame { bytes, meta }) });
-    }
-}
-
-/// Hands a frame to the shard that owns it. True: this shard handles it too.
-fn steer(
-    index: u8,
-    steering: &super::Steering,
-    peers: &[super::Mailer],
-    port: PortId,
-    frame: &[u8],
-    meta: &RxMeta,
-) -> bool {
-    let hand = |peer: &super::Mailer| {
-        let frame = Box::new(HandedFrame { bytes: frame.to_vec(), meta: *meta });
-        peer.send(Message::Frame { port, frame });
-    };
-    match steering.owner(frame) {
-        Owner::Shard(owner) if owner == index => true,
-        Owner::Shard(owner) => {
-            if let Some(peer) = peers.get(usize::from(owner)) {
-                hand(peer);
-            }
-            false
-        }
-        // Neighbour discovery teaches every shard; an answer that is sent twice hurts nobody.
-        Owner::All => {
-            for (i, peer) in peers.iter().enumerate() {
-                if i != usize::from(index) {
-                    hand(peer);
-                }
-            }
-            true
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What other threads say to a shard, and how.
 
+use super::steer::{Flow, Shards};
 use super::wait::Bell;
 use crate::control::backend::{Command, ShardHandle};
 use crate::session::NewSession;
 use stackd_base::{Duration, PortId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A message of the daemon itself (control commands have their own queue).
@@ -30,13 +32,30 @@ pub struct HandedFrame {
     pub bytes: Vec<u8>,
     /// As the device handed it over.
     pub meta: stackd_netdev::RxMeta,
+    /// The shards that are still to be asked for its flow, the receiver among them; `None`: it is the receiver's for certain.
+    pub search: Option<Search>,
 }
+
+/// A frame goes round until a shard knows its flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// The flow.
+    pub flow: Flow,
+    /// Who was not asked yet.
+    pub candidates: Shards,
+    /// Who answers if nobody knows it.
+    pub last: u8,
+}
+
+/// Frames that may wait for a shard; more are dropped, as by a device's full ring.
+const MAX_FRAMES: usize = 4096;
 
 /// The end that other threads hold.
 #[derive(Clone, Debug)]
 pub struct Mailer {
     sender: Sender<Message>,
     bell: Arc<Bell>,
+    frames: Arc<AtomicUsize>,
 }
 
 impl Mailer {
@@ -45,6 +64,15 @@ impl Mailer {
         let sent = self.sender.send(message).is_ok();
         self.bell.ring();
         sent
+    }
+
+    /// Sends a frame. False: too many wait already, or the shard is gone; the frame is lost.
+    pub fn send_frame(&self, port: PortId, frame: HandedFrame) -> bool {
+        if self.frames.fetch_add(1, Ordering::Relaxed) >= MAX_FRAMES {
+            self.frames.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.send(Message::Frame { port, frame: Box::new(frame) })
     }
 }
 
@@ -57,6 +85,14 @@ pub struct Mailbox {
     pub commands: Receiver<Command>,
     /// Rung by both.
     pub bell: Arc<Bell>,
+    frames: Arc<AtomicUsize>,
+}
+
+impl Mailbox {
+    /// A frame was taken out: there is room for another.
+    pub fn took_frame(&self) {
+        self.frames.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Makes one shard's mailbox and the two ends that others hold.
@@ -65,5 +101,7 @@ pub fn mailbox() -> anyhow::Result<(Mailer, ShardHandle, Mailbox)> {
     let (sender, messages) = channel();
     let ringing = bell.clone();
     let (handle, commands) = ShardHandle::new(Arc::new(move || ringing.ring()));
-    Ok((Mailer { sender, bell: bell.clone() }, handle, Mailbox { messages, commands, bell }))
+    let frames = Arc::new(AtomicUsize::new(0));
+    let mailer = Mailer { sender, bell: bell.clone(), frames: frames.clone() };
+    Ok((mailer, handle, Mailbox { messages, commands, bell, frames }))
 }

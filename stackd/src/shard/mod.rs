@@ -5,6 +5,7 @@
 
 mod command;
 pub mod device;
+mod handover;
 mod io;
 mod mailbox;
 mod setup;
@@ -12,9 +13,9 @@ mod steer;
 mod tap_in;
 mod wait;
 
-pub use mailbox::{HandedFrame, Mailbox, Mailer, Message, mailbox};
+pub use mailbox::{HandedFrame, Mailbox, Mailer, Message, Search, mailbox};
 pub use setup::rehearse;
-pub use steer::Steering;
+pub use steer::{Claim, ClaimKind, Claims, Steering};
 
 use crate::clock::Monotonic;
 use crate::config::{Args, Config};
@@ -31,6 +32,7 @@ use stackd_proto::{StatusError, v1};
 use stackd_shm::Breach;
 use std::collections::HashMap;
 use std::sync::Arc;
+use steer::Fragments;
 use tap_in::Captures;
 use wait::{Token, Waiter};
 
@@ -68,6 +70,7 @@ pub struct Shard {
     mailbox: Mailbox,
     peers: Vec<Mailer>,
     steering: Arc<Steering>,
+    fragments: Fragments,
     captures: Captures,
     watchers: command::Watchers,
     /// Handles of qdiscs that an operator set.
@@ -115,6 +118,7 @@ impl Shard {
             mailbox,
             peers,
             steering: Arc::clone(steering),
+            fragments: Fragments::default(),
             captures: Captures::default(),
             watchers: command::Watchers::default(),
             handles: HashMap::new(),
@@ -168,7 +172,10 @@ impl Shard {
             any = true;
             match message {
                 Message::Attached(session) => self.attached(now, *session),
-                Message::Frame { port, frame } => self.handed_frame(now, port, &frame),
+                Message::Frame { port, frame } => {
+                    self.mailbox.took_frame();
+                    self.handed_frame(now, port, *frame);
+                }
                 Message::Stop(limit) => self.stop(now, limit),
             }
         }

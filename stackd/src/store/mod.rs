@@ -9,7 +9,7 @@ mod session;
 pub use session::{Quota, Session, SessionKey, SharedSession, Socket, Transport, Usage};
 
 use crate::dispatch::Wait;
-use crate::shard::Steering;
+use crate::shard::{Claim, ClaimKind, Claims, Steering};
 pub use bytes::{HeapDatagram, Moved, Pieces};
 
 use bytes::Fifo;
@@ -61,15 +61,15 @@ pub struct Store {
     condemned: Vec<(SessionKey, Breach)>,
     /// Rings with answers that were not flushed yet.
     touched: Vec<(SessionKey, u32)>,
-    /// Which shard's local ports are which, when there are several shards.
-    steering: Option<(Arc<Steering>, u8)>,
+    /// Which local ports are this shard's, when there are several shards.
+    claims: Option<Claims>,
 }
 
 // Sessions.
 impl Store {
     /// The store of shard `index`.
     pub fn new(steering: Arc<Steering>, index: u8) -> Self {
-        Self { steering: steering.is_needed().then_some((steering, index)), ..Self::default() }
+        Self { claims: steering.is_needed().then(|| Claims::new(steering, index)), ..Self::default() }
     }
 
     /// Takes a client in.
@@ -351,15 +351,32 @@ impl Store {
         (place.generation == sock.generation).then_some((place.session, place.number))
     }
 
-    /// Steers a local port's frames to this shard as long as the socket lives. A port that another shard has stays there.
-    pub fn claim(&mut self, key: SessionKey, number: u32, port: u16) {
-        let Some((steering, shard)) = self.steering.clone() else { return };
-        if let Some(socket) = self.socket_mut(key, number)
-            && socket.claimed.is_none()
-            && steering.claim(socket.kind == SocketKind::Stream, port, shard)
-        {
-            socket.claimed = Some(port);
+    /// Steers a local port's frames to this shard as long as the socket lives. False: a socket of another shard has the port.
+    pub fn claim(&mut self, key: SessionKey, number: u32, port: u16, kind: ClaimKind) -> bool {
+        let Self { claims: Some(claims), sessions, .. } = self else { return true };
+        let Some(socket) = sessions.get_mut(key).and_then(|s| s.sockets.get_mut(number)) else { return true };
+        if socket.claimed.is_some() {
+            return true;
         }
+        let claim = Claim { tcp: socket.kind == SocketKind::Stream, port, kind };
+        let claimed = claims.claim(claim);
+        if claimed {
+            socket.claimed = Some(claim);
+        }
+        claimed
+    }
+
+    /// Takes a claim back: the call it was made for failed.
+    pub fn unclaim(&mut self, key: SessionKey, number: u32) {
+        let claim = self.socket_mut(key, number).and_then(|s| s.claimed.take());
+        if let (Some(claims), Some(claim)) = (&mut self.claims, claim) {
+            claims.release(claim);
+        }
+    }
+
+    /// Whether the socket's port is steered here on its account.
+    pub fn has_claim(&self, key: SessionKey, number: u32) -> bool {
+        self.claims.is_none() || self.socket(key, number).is_some_and(|s| s.claimed.is_some())
     }
 
     fn socket(&self, key: SessionKey, number: u32) -> Option<&Socket> {
@@ -395,8 +412,8 @@ impl Store {
             return;
         }
         let sock = socket.sock;
-        if let (Some((steering, _)), Some(port)) = (&self.steering, socket.claimed) {
-            steering.release(socket.kind == SocketKind::Stream, port);
+        if let (Some(claims), Some(claim)) = (&mut self.claims, socket.claimed) {
+            claims.release(claim);
         }
         let shared = matches!(session.transport, Transport::Shared(_));
         // The socket holds halves of FIFOs, which must be gone before the number is free.

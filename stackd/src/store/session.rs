@@ -1,6 +1,7 @@
 //! A client as the stack's shell knows it: its sockets by number, what it may take and what it took.
 
 use crate::dispatch::Wait;
+use crate::shard::Claim;
 use smallvec::SmallVec;
 use stackd_base::{FifoId, Instant, SockId};
 use stackd_netstack::{OwnerId, SocketKind};
@@ -59,7 +60,7 @@ pub struct Socket {
     /// Calls that wait for it.
     pub waits: SmallVec<[Wait; 1]>,
     /// The local port whose frames are steered to this shard on its account.
-    pub claimed: Option<u16>,
+    pub claimed: Option<Claim>,
 }
 
 /// The shared-memory side of a session.

@@ -157,6 +157,13 @@ impl Stack {
             .min()
     }
 
+    /// Whether a segment or datagram of these two ends finds a connection, a TIME_WAIT entry or a connected UDP socket here. A shell with
+    /// several shards asks, to find the one that a frame belongs to.
+    pub fn has_flow(&self, tcp: bool, local: std::net::SocketAddr, remote: std::net::SocketAddr) -> bool {
+        let demux = if tcp { &self.tcp_demux } else { &self.udp_demux };
+        demux.flow(&crate::demux::FlowKey::new(local, remote)).is_some()
+    }
+
     /// Linux's counters. `TcpCurrEstab` and the like are gauges.
     pub fn mib(&self) -> &MibCounters {
         &self.mib

@@ -363,5 +363,5 @@ fn port_is_loopback(shard: &Shard, id: PortId) -> bool {
 fn fixed_links(verb: &str, name: &str) -> StatusError {
     StatusError::new(Errno::Eopnotsupp, format!("cannot {verb} an interface while stackd runs"))
         .argument("dev", name)
-        .remedy("change the [[device]] tables of the configuration and start stackd again")
+        .remedy("a [[device]] table in the configuration, and a restart")
 }

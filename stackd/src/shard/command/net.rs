@@ -140,10 +140,15 @@ pub fn set_link(layer: &mut IpLayer, request: &v1::SetLinkRequest) -> Result<v1:
             }
         },
     };
-    if tx_queue_len.is_some() || promiscuous == &Some(true) {
-        return Err(StatusError::new(Errno::Eopnotsupp, "cannot be changed here")
-            .argument(if tx_queue_len.is_some() { "txqueuelen" } else { "promisc" }, "")
-            .remedy("set the limit of the qdisc: tc qdisc replace dev ... root pfifo_fast limit N"));
+    if let Some(len) = tx_queue_len {
+        return Err(StatusError::new(Errno::Eopnotsupp, "queues belong to qdiscs here")
+            .argument("txqueuelen", len)
+            .remedy("a qdisc with that limit: tc qdisc replace dev DEV root pfifo_fast limit N"));
+    }
+    if promiscuous == &Some(true) {
+        return Err(StatusError::new(Errno::Eopnotsupp, "frames for others are never taken in")
+            .argument("promisc", "on")
+            .remedy("netctl capture, which shows every frame that reaches the device"));
     }
     let Some(p) = layer.port_mut(id) else { return Err(StatusError::new(Errno::Enodev, "no such device")) };
     p.up = up.unwrap_or(p.up);
@@ -315,7 +320,7 @@ pub fn route_get(layer: &IpLayer, request: &v1::GetRouteRequest) -> Result<v1::G
     let route = layer.routes().lookup(dst, |r| only.is_none_or(|p| r.port == Some(p))).ok_or_else(|| {
         StatusError::new(Errno::Enetunreach, "no route")
             .argument("destination", dst)
-            .remedy("add one: ip route add ...")
+            .remedy("a route: ip route add PREFIX via GATEWAY")
     })?;
     let source = match (optional_ip("source", &request.source)?, route.src, route.port) {
         (Some(s), _, _) | (None, Some(s), _) => Some(s),
@@ -349,7 +354,7 @@ fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError
         (None, Some(via), RouteType::Unicast) => Some(reachable_through(layer, via).ok_or_else(|| {
             StatusError::new(Errno::Enetunreach, "the gateway is on no connected network")
                 .argument("via", via)
-                .remedy("name the device with dev, or give stackd an address in the gateway's network")
+                .remedy("the device named with dev, or an address of stackd in the gateway's network")
         })?),
         _ => None,
     };

@@ -15,7 +15,7 @@ fn refused(error: &SysctlError, value: Option<&str>) -> StatusError {
         SysctlError::Unknown { name, near } => (
             Errno::Enoent,
             name.as_str(),
-            near.map_or_else(|| "a key that `netctl sysctl -a` lists".to_owned(), |n| format!("did you mean {n}?")),
+            near.map_or_else(|| "a key that `netctl sysctl -a` lists".to_owned(), str::to_owned),
         ),
         SysctlError::ReadOnly { name } => (Errno::Eperm, *name, String::new()),
         SysctlError::NotANumber { name, want, .. } => (Errno::Einval, *name, want.clone()),
@@ -28,8 +28,13 @@ fn refused(error: &SysctlError, value: Option<&str>) -> StatusError {
     let text = error.to_string();
     // The text says the key first, and what would be right last; the message has fields of their own for both.
     let reason = text.strip_prefix(&format!("{name}: ")).unwrap_or(&text);
-    let reason = reason.split("; ").next().unwrap_or(reason).to_owned();
-    StatusError::new(errno, reason).argument(name, value.unwrap_or_default()).remedy(remedy)
+    let reason = match error {
+        SysctlError::Unknown { .. } => reason,
+        _ => reason.split("; ").next().unwrap_or(reason),
+    };
+    // Where the reason says which part of the value is wrong, or the key itself is, the whole value would only be in the way.
+    let value = value.filter(|_| !matches!(error, SysctlError::Order { .. } | SysctlError::Unknown { .. }));
+    StatusError::new(errno, reason.to_owned()).argument(name, value.unwrap_or_default()).remedy(remedy)
 }
 
 fn describe(entry: &Entry, defaults: &Sysctls) -> v1::SysctlDescription {
