@@ -16,6 +16,7 @@ use stackd_base::{Errno, FifoId, PortId, SockId};
 use stackd_tcp::{Config, Connection};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// What a program holds (or held: a detached one only finishes its connection).
 #[derive(Debug)]
@@ -32,8 +33,8 @@ pub struct Socket {
     pub peer: Option<SocketAddr>,
     /// How it holds its local port.
     pub binding: Binding,
-    /// Options.
-    pub opts: Box<SockOpts>,
+    /// Options; a child shares its listener's until one of them changes.
+    pub opts: Arc<SockOpts>,
     /// `SO_ERROR`.
     pub error: Option<Errno>,
     /// As published last.
@@ -130,8 +131,8 @@ pub struct TcpSock {
     /// Interface it leaves through.
     pub port: PortId,
     /// The path, as long as the tables it was made from stand.
-    pub route: Option<RouteDecision>,
-    /// Options of its route, where they tune TCP.
+    pub path: Option<CachedPath>,
+    /// Options of its route, where it has any.
     pub tuning: Option<Box<RouteOptions>>,
     /// Handshake to be repeated before DEFER_ACCEPT gives up.
     pub deferred: u8,
@@ -143,7 +144,7 @@ impl TcpSock {
         Self {
             conn,
             config,
-            tuning: path.options.tunes_tcp().then(|| Box::new(path.options)),
+            tuning: kept(&path.options),
             port: path.port,
             parent: None,
             attached: true,
@@ -156,10 +157,44 @@ impl TcpSock {
             peer_closed: false,
             write_shut: false,
             soft_error: None,
-            route: None,
+            path: None,
             deferred: 0,
         }
     }
+}
+
+/// What a connection keeps of a [`RouteDecision`]: the rest it knows itself. There are many connections.
+#[derive(Clone, Copy, Debug)]
+pub struct CachedPath {
+    next_hop: IpAddr,
+    local: bool,
+    mtu: u32,
+    generation: u64,
+}
+
+impl TcpSock {
+    /// The path from `src` as decided earlier, if the tables it was made from (now in this generation) still stand.
+    pub fn route(&self, src: IpAddr, generation: u64) -> Option<RouteDecision> {
+        let CachedPath { next_hop, local, mtu, generation } = self.path.filter(|p| p.generation == generation)?;
+        let options = self.tuning.as_deref().copied().unwrap_or_default();
+        Some(RouteDecision { port: self.port, next_hop, src, mtu, broadcast: false, local, options, generation })
+    }
+
+    /// Takes a decision over. True when the options of the route are others than before.
+    pub fn keep_route(&mut self, route: &RouteDecision) -> bool {
+        let RouteDecision { port, next_hop, src: _, mtu, broadcast: _, local, options, generation } = *route;
+        self.port = port;
+        self.path = Some(CachedPath { next_hop, local, mtu, generation });
+        let tuning = kept(&options);
+        let changed = self.tuning != tuning;
+        self.tuning = tuning;
+        changed
+    }
+}
+
+/// Options worth keeping: most routes have none.
+fn kept(options: &RouteOptions) -> Option<Box<RouteOptions>> {
+    (*options != RouteOptions::default()).then(|| Box::new(*options))
 }
 
 /// UDP.
@@ -177,7 +212,7 @@ pub struct UdpSock {
 
 impl Socket {
     /// A fresh one.
-    pub fn new(owner: OwnerId, domain: Domain, opts: SockOpts, cookie: u64, body: Body) -> Self {
+    pub fn new(owner: OwnerId, domain: Domain, opts: Arc<SockOpts>, cookie: u64, body: Body) -> Self {
         let any = match domain {
             Domain::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             Domain::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -189,7 +224,7 @@ impl Socket {
             local: SocketAddr::new(any, 0),
             peer: None,
             binding: Binding::None,
-            opts: Box::new(opts),
+            opts,
             error: None,
             readiness: Readiness::EMPTY,
             edges: Readiness::EMPTY,

@@ -10,6 +10,7 @@ use crate::types::{Domain, Readiness, Shutdown, SocketKind};
 use stackd_base::{Errno, FifoId, Instant, Mib, Rng, SockId};
 use stackd_tcp::{Connection, State};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 impl Stack {
     /// `socket(2)`. A datagram socket gets its FIFOs at once, a stream socket when it connects.
@@ -32,7 +33,7 @@ impl Stack {
             SocketKind::Dgram => Body::Udp(UdpSock::default()),
         };
         let opts = SockOpts { v6only: self.sysctls.net.bindv6only, ..SockOpts::default() };
-        let mut socket = Socket::new(owner, domain, opts, self.rng.next_u64(), body);
+        let mut socket = Socket::new(owner, domain, Arc::new(opts), self.rng.next_u64(), body);
         if kind == SocketKind::Dgram {
             let fifo = store.open(self.sockets.next_id(), owner, FifoKind::Datagram)?;
             store.rx_datagram_limit(fifo, u64::from(self.sysctls.net.rmem_default));

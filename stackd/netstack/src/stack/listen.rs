@@ -10,6 +10,7 @@ use crate::types::Readiness;
 use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
 use stackd_tcp::{Connection, State};
 use stackd_wire::TcpRepr;
+use std::sync::Arc;
 
 impl Stack {
     /// A SYN for a listener.
@@ -47,7 +48,7 @@ impl Stack {
             return Err(DropReason::IpNoRoute);
         };
         let s = self.sockets.get(listener).ok_or(DropReason::SocketClosed)?;
-        let (owner, domain, reuse, opts) = (s.owner, s.domain, s.opts.reuseaddr, (*s.opts).clone());
+        let (owner, domain, reuse, opts) = (s.owner, s.domain, s.opts.reuseaddr, Arc::clone(&s.opts));
         let mut iss = isn::initial_sequence(&self.secret, flow, now);
         if least_iss != SeqNum(0) && iss.before(least_iss) {
             iss = least_iss;

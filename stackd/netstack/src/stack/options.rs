@@ -9,6 +9,7 @@ use crate::socket::{Binding, Body};
 use crate::store::ByteStore;
 use crate::types::{Domain, SocketKind};
 use stackd_base::{Errno, Instant, SockId};
+use std::sync::Arc;
 
 impl Stack {
     /// `setsockopt(2)` with Linux's numbers and byte layouts.
@@ -33,7 +34,7 @@ impl Stack {
             let known = stackd_tcp::cc::AVAILABLE.iter().find(|&&n| n == text).ok_or(Errno::ENOENT)?;
             if sysctls.net.allowed_congestion.contains(known) { Ok(*known) } else { Err(Errno::EPERM) }
         };
-        let effect = s.opts.set(cx, level, option, value, device, congestion)?;
+        let effect = Arc::make_mut(&mut s.opts).set(cx, level, option, value, device, congestion)?;
         match effect {
             Effect::None => {}
             Effect::Claim => self.claim_changed(sock)?,

@@ -5,7 +5,6 @@ use super::config::{PortTraits, mss_for};
 use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, SendError};
 use crate::packet::{Packet, Payload};
-use crate::route::RouteOptions;
 use crate::socket::Body;
 use crate::store::ByteStore;
 use crate::types::SocketKind;
@@ -43,15 +42,11 @@ impl Stack {
         let (opts, local, fifo) = (&s.opts, s.local, s.fifo);
         let Body::Tcp(t) = &mut s.body else { return };
         let payload_len = out.payload.as_ref().map_or(0, |r| (r.end - r.start) as u32);
-        let route = match t.route {
-            Some(route) if route.generation == self.ip.generation() => route,
-            _ => match self.ip.route(now, peer.ip(), Some(local.ip()), opts.device) {
+        let route = match t.route(local.ip(), self.ip.generation()) {
+            Some(route) => route,
+            None => match self.ip.route(now, peer.ip(), Some(local.ip()), opts.device) {
                 Ok(route) => {
-                    t.route = Some(route);
-                    t.port = route.port;
-                    let tuning = Some(route.options).filter(RouteOptions::tunes_tcp);
-                    if t.tuning.as_deref() != tuning.as_ref() {
-                        t.tuning = tuning.map(Box::new);
+                    if t.keep_route(&route) {
                         t.config = super::config::resolve(&self.sysctls, &s.opts, t.tuning.as_deref());
                     }
                     route
@@ -100,7 +95,7 @@ impl Stack {
     pub(super) fn path_mtu_changed(&mut self, now: Instant, sock: SockId, seq: SeqNum, mtu: u32) {
         let Some(peer) = self.sockets.get(sock).and_then(|s| s.peer) else { return };
         if let Some(t) = self.tcp_mut(sock) {
-            t.route = None;
+            t.path = None;
         }
         let kind = IcmpKind::TooBig { mss: mss_for(mtu, peer.is_ipv6()) };
         if let Some((conn, mut env)) = self.tcp_parts(sock) {
