@@ -3,9 +3,13 @@
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
-/// Out-of-order ranges beyond `rcv_nxt`, disjoint and not touching.
+/// Out-of-order ranges beyond `rcv_nxt`. Most connections have none most of the time: it takes room only while it holds some.
 #[derive(Debug, Default)]
-pub(crate) struct Reassembly {
+pub(crate) struct Reassembly(Option<Box<Held>>);
+
+/// Ranges, disjoint and not touching.
+#[derive(Debug, Default)]
+struct Held {
     ranges: BTreeMap<u64, u64>,
     /// A position in each range that should be reported, most recent first.
     recent: SmallVec<[u64; 4]>,
@@ -15,15 +19,40 @@ pub(crate) struct Reassembly {
 impl Reassembly {
     /// Nothing is out of order.
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.0.is_none()
     }
     /// Bytes held out of order.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.0.as_ref().map_or(0, |h| h.bytes)
     }
 
     /// `start..end` arrived. Returns the range that was held already when all or part of it is a duplicate (RFC 2883).
     pub fn insert(&mut self, start: u64, end: u64) -> Option<(u64, u64)> {
+        self.0.get_or_insert_default().insert(start, end)
+    }
+
+    /// The in-order stream reaches `nxt` now; returns where it ends after joining what was waiting.
+    pub fn advance(&mut self, nxt: u64) -> u64 {
+        let Some(held) = &mut self.0 else { return nxt };
+        let end = held.advance(nxt);
+        if held.ranges.is_empty() {
+            self.0 = None;
+        }
+        end
+    }
+
+    /// Up to `max` blocks to report, most recent first.
+    pub fn sack_blocks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter().flat_map(move |h| h.recent.iter().take(max).filter_map(|&p| h.around(p)))
+    }
+    /// The whole held range around `at`.
+    pub fn around(&self, at: u64) -> Option<(u64, u64)> {
+        self.0.as_ref()?.around(at)
+    }
+}
+
+impl Held {
+    fn insert(&mut self, start: u64, end: u64) -> Option<(u64, u64)> {
         let mut duplicate: Option<(u64, u64)> = None;
         let (mut lo, mut hi) = (start, end);
         if let Some((&s, &e)) = self.ranges.range(..=start).next_back()
@@ -55,8 +84,7 @@ impl Reassembly {
         duplicate
     }
 
-    /// The in-order stream reaches `nxt` now; returns where it ends after joining what was waiting.
-    pub fn advance(&mut self, mut nxt: u64) -> u64 {
+    fn advance(&mut self, mut nxt: u64) -> u64 {
         while let Some(first) = self.ranges.first_entry() {
             if *first.key() > nxt {
                 break;
@@ -69,15 +97,7 @@ impl Reassembly {
         nxt
     }
 
-    /// Up to `max` blocks to report, most recent first.
-    pub fn sack_blocks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.recent.iter().take(max).filter_map(|&p| {
-            let (&s, &e) = self.ranges.range(..=p).next_back()?;
-            (p < e).then_some((s, e))
-        })
-    }
-    /// The whole held range around `at`.
-    pub fn around(&self, at: u64) -> Option<(u64, u64)> {
+    fn around(&self, at: u64) -> Option<(u64, u64)> {
         let (&s, &e) = self.ranges.range(..=at).next_back()?;
         (at < e).then_some((s, e))
     }

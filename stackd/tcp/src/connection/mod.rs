@@ -19,9 +19,9 @@ use crate::rtt::Rtt;
 use crate::scoreboard::Scoreboard;
 use crate::seam::{CloseReason, Env, Event, IcmpError, IcmpKind, State};
 use info::{Chrono, Stats};
+use smallvec::SmallVec;
 use stackd_base::{Bandwidth, Duration, Instant, Mib, Mss, SeqNum};
 use stackd_wire::TcpRepr;
-use std::collections::VecDeque;
 
 /// One TCP connection. See the crate's page for the order of calls.
 ///
@@ -102,7 +102,7 @@ pub struct Connection {
 
     // What must leave.
     pub(crate) due: Due,
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: SmallVec<[Event; 2]>,
     pub(crate) soft_error: Option<stackd_base::Errno>,
     pub(crate) stats: Stats,
 }
@@ -234,7 +234,7 @@ impl Connection {
             app_closed: false,
             last_oow_ack: None,
             due: Due::default(),
-            events: VecDeque::new(),
+            events: SmallVec::new(),
             soft_error: None,
             stats: Stats {
                 last_recv: now,
@@ -341,7 +341,7 @@ impl Connection {
             // RFC 1122, 4.2.3.9: "MUST NOT abort the connection" for soft errors; RFC 5461 lets hard ones be soft later.
             IcmpKind::Hard(e) | IcmpKind::Soft(e) => {
                 self.soft_error = Some(e);
-                self.events.push_back(Event::ErrorQueue(e));
+                self.events.push(Event::ErrorQueue(e));
             }
         }
     }
@@ -468,14 +468,14 @@ impl Connection {
 
     /// The next thing the application must learn.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 
     // ---- shared helpers ----
 
     pub(crate) fn notify(&mut self, e: Event) {
         if !self.events.contains(&e) {
-            self.events.push_back(e);
+            self.events.push(e);
         }
     }
 
@@ -543,6 +543,7 @@ impl Connection {
         self.timer = None;
         self.keepalive_at = None;
         self.linger_at = None;
+        self.stats.paced_until = None;
         self.ack.deadline = None;
         self.ack.now = false;
         self.ack.pending = false;
