@@ -21,6 +21,10 @@ impl Reassembly {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
+    /// Ranges held, each an entry of the tree.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |h| h.ranges.len())
+    }
     /// Bytes held out of order.
     pub fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |h| h.bytes)

@@ -33,6 +33,13 @@ pub(crate) struct TxSegment {
     pub ever_retrans: bool,
 }
 
+impl TxSegment {
+    /// The last boundary of packets of this entry, which begins at `start`, that is not after `at`.
+    fn whole_packets(&self, start: u64, at: u64) -> u64 {
+        at - (at - start) % u64::from(self.mss.max(1))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     xmit: u64,
@@ -54,6 +61,8 @@ pub(crate) struct AckOutcome {
     pub last_acked_at: Option<Instant>,
     /// The same for newly sacked ones.
     pub first_sacked_at: Option<Instant>,
+    /// The newest of them.
+    pub last_sacked_at: Option<Instant>,
     /// Newest of all newly delivered: RACK's candidate.
     pub newest: Option<Newest>,
     /// Some packet acked had been retransmitted.
@@ -96,7 +105,8 @@ impl AckOutcome {
             self.lowest_orig = Some(self.lowest_orig.map_or(start, |l| l.min(start)));
             self.orig_delivered_below = Some(self.orig_delivered_below.map_or(seg.end, |l| l.min(seg.end)));
             if by_sack {
-                self.first_sacked_at.get_or_insert(seg.sent_at);
+                self.first_sacked_at = Some(self.first_sacked_at.map_or(seg.sent_at, |t| t.min(seg.sent_at)));
+                self.last_sacked_at = self.last_sacked_at.max(Some(seg.sent_at));
             } else {
                 self.first_acked_at.get_or_insert(seg.sent_at);
                 self.last_acked_at = Some(seg.sent_at);
@@ -233,9 +243,15 @@ impl Scoreboard {
 
     /// Forgets everything below `una`.
     pub fn ack_to(&mut self, una: u64, out: &mut AckOutcome, rate: &mut RateEstimator) {
-        self.split(una);
+        if let Some((start, seg)) = self.head()
+            && una < seg.end
+            && una > start
+        {
+            let at = seg.whole_packets(start, una);
+            self.split(at);
+        }
         while let Some(entry) = self.segs.first_entry() {
-            if *entry.key() >= una {
+            if entry.get().end > una {
                 break;
             }
             let (start, seg) = entry.remove_entry();
@@ -248,11 +264,30 @@ impl Scoreboard {
                 out.deliver(start, &seg, false, rate);
             }
         }
+        self.trim_head(una);
+        // Loss detection takes these out; without SACK it never looks.
+        while self.order.front().is_some_and(|s| s.end <= una) {
+            self.order.pop_front();
+        }
         if self.segs.is_empty() {
             // An idle connection holds no memory for what it might send: even an empty tree keeps a node of a kilobyte.
             self.segs = BTreeMap::new();
             self.order = VecDeque::new();
         }
+    }
+
+    /// Part of a packet is acknowledged: the rest is still that one packet (RFC 3465, 4.2: whoever acknowledges single bytes must not
+    /// be paid for packets).
+    fn trim_head(&mut self, una: u64) {
+        let Some(entry) = self.segs.first_entry() else { return };
+        if *entry.key() >= una {
+            return;
+        }
+        let (start, seg) = entry.remove_entry();
+        if self.to_resend.remove(&start) {
+            self.to_resend.insert(una);
+        }
+        self.segs.insert(una, seg);
     }
 
     /// Takes loss and retransmission marks of `seg` out of the counts.
@@ -268,6 +303,10 @@ impl Scoreboard {
 
     /// The peer reports `left..right` received. Both lie within what is outstanding.
     pub fn sack(&mut self, left: u64, right: u64, out: &mut AckOutcome, rate: &mut RateEstimator) {
+        let (left, right) = (self.whole_packets_after(left), self.whole_packets_before(right));
+        if left >= right {
+            return;
+        }
         self.split(left);
         self.split(right);
         let mut at = left;
@@ -287,6 +326,25 @@ impl Scoreboard {
             self.merge_sacked(start);
         }
         self.highest_sacked = self.highest_sacked.max(right);
+    }
+
+    /// `at`, or the next boundary of packets after it. A peer that SACKs parts of packets must not make us keep an entry for each.
+    fn whole_packets_after(&self, at: u64) -> u64 {
+        match self.segs.range(..=at).next_back() {
+            Some((&start, seg)) if at < seg.end && !seg.sacked => {
+                let below = seg.whole_packets(start, at);
+                if below == at { at } else { (below + u64::from(seg.mss.max(1))).min(seg.end) }
+            }
+            _ => at,
+        }
+    }
+
+    /// `at`, or the last boundary of packets before it.
+    fn whole_packets_before(&self, at: u64) -> u64 {
+        match self.segs.range(..at).next_back() {
+            Some((&start, seg)) if at < seg.end && !seg.sacked => seg.whole_packets(start, at),
+            _ => at,
+        }
     }
 
     /// Joins the sacked entry at `start` with sacked neighbours.
@@ -475,6 +533,12 @@ impl Scoreboard {
     /// Without SACK, duplicate ACKs stand for packets that arrived (RFC 5681): at most all but one.
     pub fn set_reno_sacked(&mut self, n: u32) {
         self.sacked_out = n.min(self.packets_out.saturating_sub(self.lost_out).saturating_sub(1));
+    }
+
+    /// Transmissions that loss detection has not passed yet: for tests.
+    #[cfg(test)]
+    pub fn judgements_waiting(&self) -> usize {
+        self.order.len()
     }
 
     /// Checks the counts against the entries: for tests.

@@ -14,14 +14,16 @@ pub(super) struct LossWindow {
     /// ACKed packets not yet turned into growth.
     credit: u32,
     initial_cwnd: u32,
-    /// cwnd and ssthresh before the current reduction.
+    /// cwnd and ssthresh before the last reduction.
     before: Option<(u32, u32)>,
+    /// The episode that it began goes on.
+    is_reduced: bool,
 }
 
 impl LossWindow {
     pub(super) fn new(config: &CcConfig) -> Self {
         let initial_cwnd = config.initial_cwnd.max(1);
-        Self { cwnd: initial_cwnd, ssthresh: u32::MAX, credit: 0, initial_cwnd, before: None }
+        Self { cwnd: initial_cwnd, ssthresh: u32::MAX, credit: 0, initial_cwnd, before: None, is_reduced: false }
     }
 
     pub(super) const fn in_slow_start(&self) -> bool {
@@ -53,9 +55,10 @@ impl LossWindow {
     pub(super) fn reduce(&mut self, ssthresh: u32) {
         self.before = Some(match self.before {
             // A reduction on top of one that may yet be undone: undo goes back to the first.
-            Some(first) if first.0 > self.cwnd => first,
+            Some(first) if self.is_reduced && first.0 > self.cwnd => first,
             Some(_) | None => (self.cwnd, self.ssthresh),
         });
+        self.is_reduced = true;
         self.ssthresh = ssthresh.max(2);
         self.cwnd = self.cwnd.min(self.ssthresh);
         self.credit = 0;
@@ -67,12 +70,13 @@ impl LossWindow {
         self.cwnd = in_flight.saturating_add(1).min(self.ssthresh).max(1);
     }
 
-    /// The reduction can no longer be undone.
+    /// The episode is over. The proof that it was for nothing may still come (a DSACK takes a round trip).
     pub(super) const fn settle(&mut self) {
-        self.before = None;
+        self.is_reduced = false;
     }
 
     pub(super) fn undo(&mut self) {
+        self.is_reduced = false;
         if let Some((cwnd, ssthresh)) = self.before.take() {
             self.cwnd = self.cwnd.max(cwnd);
             self.ssthresh = self.ssthresh.max(ssthresh);
@@ -101,9 +105,9 @@ impl LossWindow {
             u32::try_from(scaled).unwrap_or(MAX_CWND).min(MAX_CWND)
         };
         self.cwnd = scale(self.cwnd).max(1);
-        if self.ssthresh != u32::MAX {
-            self.ssthresh = scale(self.ssthresh).max(2);
-        }
+        let threshold = |s: u32| if s == u32::MAX { s } else { scale(s).max(2) };
+        self.ssthresh = threshold(self.ssthresh);
+        self.before = self.before.map(|(cwnd, ssthresh)| (scale(cwnd).max(1), threshold(ssthresh)));
         self.credit = 0;
     }
 

@@ -39,14 +39,21 @@ impl Connection {
         };
         let ack = pos.max(0) as u64;
         if ack >= self.una {
-            seen.window_changed = self.update_send_window(seg, ack, env);
+            seen.window_changed = self.update_send_window(seg, ack);
         }
         let had_out = !self.board.is_empty();
         let lost_before = self.board.lost_total();
-        self.take_sacks(now, seg, ack, &mut seen, env);
+        let prior_high = self.board.highest_sacked();
+        self.take_sacks(seg, ack, &mut seen, env);
         if ack > self.una {
             seen.una_advanced = true;
             self.advance_una(ack, &mut seen, env);
+        }
+        // RFC 8985, 6.2 step 3: an original below what was sacked before was delivered late, by SACK or by filling the hole: reordering.
+        if let Some(low) = seen.out.lowest_orig
+            && low < prior_high
+        {
+            self.note_reordering(low, prior_high, env);
         }
         if !had_out {
             self.after_empty_ack(now, env);
@@ -65,26 +72,30 @@ impl Connection {
             self.expand_sndbuf(env);
             self.notify(Event::Writable);
         }
+        // RFC 6298, 5.1: whenever data is outstanding a timer runs.
+        if self.timer.is_none() && !self.board.is_empty() {
+            self.arm_rto(now, env.cfg);
+        }
         self.update_chrono(now);
     }
 
-    /// RFC 9293, 3.10.7.4: "SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)". True when the window changed.
-    fn update_send_window(&mut self, seg: &TcpRepr, ack: u64, env: &mut Env<'_>) -> bool {
+    /// RFC 9293, 3.10.7.4: "SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)". True when the window changed. Of two ACKs
+    /// that say the same but for the window, the larger window is the later one: a receiver does not take back what it offered, unless
+    /// it has to refuse everything.
+    fn update_send_window(&mut self, seg: &TcpRepr, ack: u64) -> bool {
         let seq = self.recv_offset(seg.seq).max(0) as u64;
         let wnd = u64::from(seg.window) << self.opts.snd_scale;
-        let newer = ack > self.una || seq > self.wl1 || (seq == self.wl1 && (wnd > self.snd_wnd || ack >= self.wl2));
+        let newer = ack > self.una || seq > self.wl1 || (seq == self.wl1 && (wnd > self.snd_wnd || wnd == 0));
         if !newer {
             return false;
         }
         self.wl1 = seq;
-        self.wl2 = ack;
         let changed = wnd != self.snd_wnd;
         self.snd_wnd = wnd;
         self.max_wnd = self.max_wnd.max(wnd);
         if changed && wnd > 0 && matches!(self.timer, Some((RetransTimer::Persist, _))) {
             self.timer = None;
         }
-        let _ = env;
         changed
     }
 
@@ -98,8 +109,7 @@ impl Connection {
                 self.timer = None;
             }
         } else if self.not_sent() > 0 {
-            // Answered, still closed: the peer lives, the patience starts anew.
-            self.persist_since = Some(now);
+            // Answered, still closed: the peer lives. What TCP_USER_TIMEOUT bounds runs on all the same.
             self.arm_persist(now, env.cfg);
         }
     }
@@ -109,8 +119,9 @@ impl Connection {
         self.board.ack_to(ack, &mut seen.out, &mut self.rate);
         self.una = ack;
         self.stats.bytes_acked += bytes;
-        self.backoff = 0;
         self.probes_out = 0;
+        self.stalled_since = None;
+        self.retransmits = 0;
         if !self.opts.sack {
             // RFC 6582: duplicate ACKs stood for packets that are now acknowledged.
             self.dupacks = self.dupacks.saturating_sub(seen.out.acked.saturating_sub(1));
@@ -122,18 +133,14 @@ impl Connection {
         env.mib.add(Mib::TcpExtTCPDelivered, u64::from(seen.out.acked));
         if self.board.is_empty() {
             self.retrans_since = None;
-            self.retransmits = 0;
-        } else if seen.out.acked > 0 && self.ca_state != CaState::Loss {
-            self.retransmits = 0;
         }
     }
 
-    fn take_sacks(&mut self, now: Instant, seg: &TcpRepr, ack: u64, seen: &mut Seen, env: &mut Env<'_>) {
+    fn take_sacks(&mut self, seg: &TcpRepr, ack: u64, seen: &mut Seen, env: &mut Env<'_>) {
         if !self.opts.sack || seg.options.sack.is_empty() {
             return;
         }
         let blocks = seg.options.sack;
-        let prior_high = self.board.highest_sacked();
         for (i, b) in blocks.iter().enumerate() {
             let (l, r) = (self.send_position(b.left), self.send_position(b.right));
             if l >= r || r > self.nxt as i64 || l < 0 {
@@ -156,13 +163,6 @@ impl Connection {
             }
             self.board.sack(l.max(self.una), r, &mut seen.out, &mut self.rate);
         }
-        // RFC 8985, 6.2 step 3: an original below what was sacked before arrived late: reordering.
-        if let Some(low) = seen.out.lowest_orig
-            && low < prior_high
-        {
-            self.note_reordering(low, prior_high, env);
-        }
-        let _ = now;
     }
 
     fn note_reordering(&mut self, low: u64, high: u64, env: &mut Env<'_>) {
@@ -201,6 +201,8 @@ impl Connection {
     pub(crate) fn take_rtt(&mut self, now: Instant, rtt: Duration, cfg: &Config) {
         let rtt = self.ticked(rtt, cfg);
         let Some(rtt) = rtt else { return };
+        // RFC 6298, 5: only a new measurement takes the backoff back (Karn).
+        self.backoff = 0;
         self.rtt.sample_min(now, rtt);
         self.rtt.sample(rtt, self.una, self.nxt, cfg.rto_min);
     }
@@ -327,7 +329,6 @@ impl Connection {
         self.rack.on_recovery_end();
         self.control = self.cc.on_event(CcEvent::ExitRecovery { now }, env.rng);
         self.take_control(env.cfg);
-        self.undo = Undo::default();
         self.frto = false;
         self.frto_new_data = false;
         self.dupacks = 0;
@@ -346,7 +347,12 @@ impl Connection {
         self.frto = false;
         self.frto_new_data = false;
         self.retransmits = 0;
+        self.stalled_since = None;
         self.retrans_since = None;
+        if !self.opts.sack {
+            self.dupacks = 0;
+            self.board.set_reno_sacked(0);
+        }
     }
 
     /// The transitions between Open, Disorder, CWR, Recovery and Loss.
@@ -363,8 +369,13 @@ impl Connection {
         let spurious = self.undo.all_duplicates() || (self.undo.marker.is_some() && seen.una_advanced && original);
         let finished = self.una >= self.high_seq;
         match self.ca_state {
+            // The report of a duplicate takes a round trip: recovery is often over when it comes.
+            CaState::Open | CaState::Disorder if self.undo.all_duplicates() => {
+                self.undo_reduction(now, Mib::TcpExtTCPDSACKUndo, env);
+            }
             CaState::Open | CaState::Disorder => {}
-            CaState::Cwr if finished && seen.una_advanced => self.leave(now, env),
+            // RFC 3168, 6.1.2: held until more than that round is acknowledged: by then the receiver has seen CWR, and ceases to echo.
+            CaState::Cwr if self.una > self.high_seq => self.leave(now, env),
             CaState::Cwr => {}
             CaState::Recovery | CaState::Loss if spurious && (finished || original || self.undo.all_duplicates()) => {
                 let how = match (self.ca_state, finished) {
@@ -405,7 +416,9 @@ impl Connection {
         if !self.frto {
             return;
         }
-        let original = seen.out.orig_delivered_below.is_some_and(|e| e <= self.high_seq)
+        // Without SACK, an ACK that jumps over the retransmission may acknowledge what was buffered before the timeout: no proof.
+        let original = (self.opts.sack || !seen.out.retrans_acked)
+            && seen.out.orig_delivered_below.is_some_and(|e| e <= self.high_seq)
             && (self.nxt == self.high_seq || seen.out.lowest_orig.is_some_and(|l| l < self.high_seq));
         let can_send = self.not_sent() > 0 && self.nxt < self.una + self.snd_wnd;
         let dup = seen.out.sacked > 0 || !seen.una_advanced;
@@ -433,7 +446,7 @@ impl Connection {
         let in_flight = self.board.in_flight();
         let limited = self.was_cwnd_limited(seen.prior_una);
         let o = &seen.out;
-        let latest = o.last_acked_at.filter(|_| !o.retrans_acked).or(o.first_sacked_at);
+        let latest = o.last_acked_at.filter(|_| !o.retrans_acked).or(o.last_sacked_at);
         // Never zero where segments are paced at all: HyStart asks, for a paced train is twice as long.
         let pacing_lead = (self.next_departure - now).max(Duration::from_nanos(u64::from(self.paces(env.cfg))));
         let sample = RateSample {

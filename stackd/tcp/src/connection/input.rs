@@ -5,6 +5,9 @@ use crate::seam::{CloseReason, Env, Event, Ingress, Place, State};
 use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib};
 use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
 
+/// RFC 7323, 5.5: TS.Recent is no longer valid after 24 days.
+const TS_RECENT_LIFE: Duration = Duration::from_secs(24 * 86_400);
+
 const DROP_NONE: Ingress = Ingress { place: None, drop: None };
 
 const fn refuse(reason: DropReason) -> Ingress {
@@ -64,10 +67,13 @@ impl Connection {
         self.absorb_syn_options(env.cfg, seg, now);
         self.snd_wnd = u64::from(seg.window);
         self.max_wnd = self.snd_wnd;
-        let asked = env.cfg.ecn == crate::EcnMode::On && self.retransmits == 0;
+        // Also when the second SYN went without: the answer may be the first one's, and the peer will mark its data.
+        let asked = env.cfg.ecn == crate::EcnMode::On;
         if acks_syn == Some(true) {
             self.opts.ecn = asked && seg.flags.ece() && !seg.flags.cwr();
             self.handshake_acked(now, seg, env);
+            // RFC 4898 (tcpEStatsAppHCThruOctetsAcked) as Linux counts it: the SYN of an active open is acknowledged too.
+            self.stats.bytes_acked += 1;
             self.established(now, env);
             self.ack.pending = true;
             self.ack.now = true;
@@ -98,13 +104,15 @@ impl Connection {
         self.backoff = 0;
         self.retransmits = 0;
         self.retrans_since = None;
+        self.stalled_since = None;
         self.wl1 = self.rcv_nxt;
-        self.wl2 = self.una;
     }
 
     fn established(&mut self, now: Instant, env: &mut Env<'_>) {
         self.state = State::Established;
         env.mib.inc(Mib::TcpCurrEstab);
+        // Now the MSS and the first RTT are known: both belong to how an algorithm begins.
+        self.set_congestion(now, self.cc.name(), env.cfg);
         // A first pacing rate from the handshake's RTT, or the first flight leaves as a burst; BBR keeps its own.
         self.next_departure = now;
         if self.control.pacing_rate == Some(Bandwidth::ZERO) {
@@ -132,7 +140,7 @@ impl Connection {
         if self.opts.ts
             && let Some(t) = seg.options.timestamps
             && self.recv_offset(seg.seq) <= self.acked_to as i64
-            && t.tsval.wrapping_sub(self.opts.ts_recent) as i32 >= 0
+            && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32 >= 0 || now - self.opts.ts_recent_at >= TS_RECENT_LIFE)
         {
             self.opts.ts_recent = t.tsval;
             self.opts.ts_recent_at = now;
@@ -218,8 +226,8 @@ impl Connection {
             && !seg.flags.rst()
             && let Some(t) = seg.options.timestamps
             && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32) < 0
-            && now - self.opts.ts_recent_at < Duration::from_secs(24 * 86_400)
-            && (len != 0 || start != self.rcv_nxt as i64 || seg.flags.syn() || seg.flags.fin())
+            && now - self.opts.ts_recent_at < TS_RECENT_LIFE
+            && !(end == start && self.is_harmless_ack(seg, start))
         {
             env.mib.inc(Mib::TcpExtPAWSEstab);
             self.out_of_window_ack(now, start, len, Mib::TcpExtTCPACKSkippedPAWS, env);
@@ -253,10 +261,25 @@ impl Connection {
             return Some(DropReason::SocketClosed);
         }
         if seg.flags.syn() {
+            // RFC 9293, 3.5 figure 8: in a simultaneous open the peer's SYN-ACK acknowledges our SYN.
+            let ends_open = self.state == State::SynReceived
+                && start == -1
+                && seg.ack.is_some_and(|a| self.send_position(a) == self.nxt as i64);
+            if ends_open {
+                return None;
+            }
             self.syn_again(now, start, env);
             return Some(DropReason::TcpFlags);
         }
         None
+    }
+
+    /// A pure ACK that was overtaken by a newer one, and that would move nothing: no reason to answer it.
+    fn is_harmless_ack(&self, seg: &TcpRepr, start: i64) -> bool {
+        let wnd = u64::from(seg.window) << self.opts.snd_scale;
+        start == self.rcv_nxt as i64
+            && wnd <= self.snd_wnd
+            && seg.ack.is_some_and(|a| self.send_position(a) <= self.una as i64)
     }
 
     /// RFC 5961, 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK"; in SYN_RECEIVED the same SYN
@@ -317,12 +340,14 @@ impl Connection {
     /// Payload and FIN (RFC 9293, 3.10.7.4, seventh and eighth).
     fn take_text(&mut self, now: Instant, seg: &TcpRepr, len: u32, ip: EcnCodepoint, env: &mut Env<'_>) -> Ingress {
         self.take_ecn(seg, len, ip);
-        let fin = seg.flags.fin();
+        // RFC 9293, 3.4: SYN occupies a number before the first byte.
+        let start = self.recv_offset(seg.seq) + i64::from(seg.flags.syn());
+        let end = start + i64::from(len);
+        // A FIN in the middle of what was received already would move the end of the stream backwards.
+        let fin = seg.flags.fin() && (end >= self.rcv_nxt as i64 || self.peer_fin.is_some_and(|f| f as i64 == end));
         if len == 0 && !fin {
             return DROP_NONE;
         }
-        let start = self.recv_offset(seg.seq);
-        let end = start + i64::from(len);
         if !self.state.can_receive() {
             return self.text_after_fin(now, start, end, len, env);
         }
@@ -357,6 +382,11 @@ impl Connection {
             self.ack.now = true;
             return refuse(DropReason::TcpOutOfWindow);
         }
+        if from > self.rcv_nxt as i64 && (env.mem.exhausted() || self.reasm.len() as u64 >= self.most_holes()) {
+            env.mib.inc(Mib::TcpExtTCPOFODrop);
+            self.ack.now = true;
+            return refuse(DropReason::TcpOfoPrune);
+        }
         let mut out = DROP_NONE;
         if to > from {
             out.place = Some(Place { stream_offset: from as u64, at: (from - start) as u32, len: (to - from) as u32 });
@@ -366,6 +396,11 @@ impl Connection {
         let quick = env.cfg.quickack || !self.reasm.is_empty() || self.dsack.is_some();
         self.ack.decide(now, self.rcv_nxt - self.acked_to, quick, self.rtt.srtt());
         out
+    }
+
+    /// Ranges that may wait out of order: an entry costs memory however few bytes it holds.
+    fn most_holes(&self) -> u64 {
+        (self.rcv.rcvbuf / 4096).max(1024)
     }
 
     /// `from..to` is new or out of order and within the window.

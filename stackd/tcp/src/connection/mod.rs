@@ -47,7 +47,6 @@ pub struct Connection {
     pub(crate) snd_wnd: u64,
     pub(crate) max_wnd: u64,
     pub(crate) wl1: u64,
-    pub(crate) wl2: u64,
     /// End of the last segment shorter than the MSS (Minshall's refinement of Nagle).
     pub(crate) small_end: u64,
     pub(crate) sndbuf: u64,
@@ -81,6 +80,8 @@ pub struct Connection {
     pub(crate) retransmits: u8,
     pub(crate) probes_out: u8,
     pub(crate) retrans_since: Option<Instant>,
+    /// First timeout since the peer last acknowledged something new.
+    pub(crate) stalled_since: Option<Instant>,
     pub(crate) persist_since: Option<Instant>,
     pub(crate) keepalive_at: Option<Instant>,
     pub(crate) linger_at: Option<Instant>,
@@ -188,7 +189,6 @@ impl Connection {
             snd_wnd: 0,
             max_wnd: 0,
             wl1: 0,
-            wl2: 0,
             small_end: 0,
             sndbuf: cfg.sndbuf.unwrap_or(cfg.wmem[1]),
             board: Scoreboard::default(),
@@ -219,6 +219,7 @@ impl Connection {
             retransmits: 0,
             probes_out: 0,
             retrans_since: None,
+            stalled_since: None,
             persist_since: None,
             keepalive_at: None,
             linger_at: None,
@@ -341,7 +342,7 @@ impl Connection {
             // RFC 1122, 4.2.3.9: "MUST NOT abort the connection" for soft errors; RFC 5461 lets hard ones be soft later.
             IcmpKind::Hard(e) | IcmpKind::Soft(e) => {
                 self.soft_error = Some(e);
-                self.events.push(Event::ErrorQueue(e));
+                self.notify(Event::ErrorQueue(e));
             }
         }
     }
@@ -361,8 +362,15 @@ impl Connection {
         self.control = self.cc.on_event(cc::CcEvent::MssChanged { mss: self.mss }, env.rng);
         self.take_control(env.cfg);
         if !self.board.is_empty() {
-            // Too big is no sign of congestion: the window stays, the segments are resent smaller.
+            // Too big is no sign of congestion: the window stays, the segments are resent smaller. In the Loss state nobody takes the marks
+            // for new losses.
             self.board.mark_all_lost(false);
+            if !matches!(self.ca_state, CaState::Loss | CaState::Recovery) {
+                self.ca_state = CaState::Loss;
+                self.high_seq = self.nxt;
+                self.undo = Undo::default();
+                self.frto = false;
+            }
             self.arm_rto(now, env.cfg);
         }
     }

@@ -334,6 +334,9 @@ impl Connection {
     /// RFC 8985, 7.3: new data if there is any and the window lets it, else the last segment again.
     fn probe_tail(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
         self.due.tlp = false;
+        if self.board.is_empty() {
+            return None;
+        }
         let limit = self.una + self.snd_wnd;
         let avail = (self.written + 1).min(limit).saturating_sub(self.nxt);
         self.tlp.end = None;
@@ -342,7 +345,12 @@ impl Connection {
             let out = self.send_new(now, env, len);
             self.tlp.is_retrans = false;
             self.tlp.end = Some(self.nxt);
+            // RFC 8985, 7.2: no second probe before this one is answered. Sending it scheduled one.
+            self.arm_rto(now, env.cfg);
             return Some(out);
+        }
+        if self.board.tail().is_some_and(|(_, s)| s.sacked) {
+            return None;
         }
         let at = self.board.tail_probe()?;
         self.board.isolate(at);
@@ -402,7 +410,7 @@ impl Connection {
         }
         if len < mss && !core::mem::take(&mut self.due.push) {
             // RFC 9293, 3.8.6.2.1 (sender's SWS avoidance): a part of the window only when it is at least half the largest seen.
-            let by_window = len < pending && u64::from(self.snd_wnd as u32) < self.max_wnd.div_ceil(2) && in_flight > 0;
+            let by_window = self.snd_wnd < self.max_wnd.div_ceil(2) && in_flight > 0;
             let hold = if len < pending {
                 by_window || (window < self.max_wnd / 2 && in_flight > 0)
             } else {
@@ -457,6 +465,7 @@ impl Connection {
             self.on_fin_sent(env);
         }
         self.max_packets_out = self.max_packets_out.max(self.board.packets_out());
+        self.is_cwnd_limited |= self.board.in_flight() >= self.cwnd;
         let out = self.data_segment(now, env, start, end, at, false);
         self.schedule_after_send(now, env.cfg);
         self.update_chrono(now);

@@ -146,7 +146,11 @@ impl Connection {
         if let Some(limit) = cfg.user_timeout
             && self.state.is_synchronized()
         {
-            return self.retrans_since.is_some_and(|s| now - s >= limit);
+            return self.stalled_since.is_some_and(|s| now - s >= limit);
+        }
+        // A window closed over data in flight: the timeouts are its probes, and as long as they are answered the peer lives.
+        if self.snd_wnd == 0 && self.state.is_synchronized() && now - self.stats.last_ack_recv <= cfg.rto_max {
+            return false;
         }
         match self.state {
             State::SynSent => self.retransmits > cfg.syn_retries,
@@ -159,7 +163,7 @@ impl Connection {
                 };
                 // RFC 1122, 4.2.3.5 (R2), measured in time as Linux does.
                 let base = self.rtt.rto(cfg.rto_max).min(cfg.rto_min.max(Duration::from_millis(1)));
-                self.retrans_since.is_some_and(|s| now - s >= retry_span(retries, base, cfg))
+                self.stalled_since.is_some_and(|s| now - s >= retry_span(retries, base, cfg))
             }
         }
     }
@@ -177,6 +181,7 @@ impl Connection {
             self.due.rst = tell && self.app_closed;
             return;
         }
+        self.stalled_since.get_or_insert(now);
         self.backoff = self.backoff.saturating_add(1);
         self.stats.rehash += 1;
         if !self.state.is_synchronized() {
@@ -185,7 +190,12 @@ impl Connection {
             return;
         }
         self.enter_loss(now, env);
-        self.timer = Some((RetransTimer::Rto, now + self.rto(env.cfg)));
+        let mut at = now + self.rto(env.cfg);
+        // RFC 5482: a user timeout is not rounded up to the next backed-off RTO.
+        if let (Some(limit), Some(since)) = (env.cfg.user_timeout, self.stalled_since) {
+            at = at.min((since + limit).max(now + Duration::from_millis(1)));
+        }
+        self.timer = Some((RetransTimer::Rto, at));
     }
 
     /// RFC 5681, 3.1 and RFC 6298, 5.4: everything not sacked is lost, the window starts over.

@@ -139,18 +139,29 @@ pub struct Pair {
     order: u64,
     rng: SplitMix64,
     pub packets: u64,
+    /// Payload bytes of the largest packet.
+    pub largest: u64,
+    accept: FlowParams,
 }
 
 impl Pair {
     pub fn new(client: Config, server: Config, impair: Impair, seed: u64) -> Self {
+        Self::over(client, server, FlowParams::new(1000, 80), impair, seed)
+    }
+
+    /// Over a path of one's own choice; `flow` is the client's.
+    pub fn over(client: Config, server: Config, flow: FlowParams, impair: Impair, seed: u64) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let conn = Connection::connect(&client, FlowParams::new(1000, 80), SeqNum(u32::MAX - 5000), now);
+        let conn = Connection::connect(&client, flow, SeqNum(u32::MAX - 5000), now);
+        let accept = FlowParams { src_port: flow.dst_port, dst_port: flow.src_port, ..flow };
         // Stands in until the SYN arrives.
-        let idle = Connection::connect(&server, FlowParams::new(80, 1000), SeqNum(77), now);
+        let idle = Connection::connect(&server, accept, SeqNum(77), now);
         Self {
             now,
             ends: [End::new(conn, client, seed ^ 1), End::new(idle, server, seed ^ 2)],
             impair,
+            accept,
+            largest: 0,
             flights: Vec::new(),
             free: Vec::new(),
             queue: BinaryHeap::new(),
@@ -167,6 +178,9 @@ impl Pair {
         loop {
             let len = mss.min(bytes - at);
             let last = at + len >= bytes;
+            let agreed = u64::from(self.ends[from].conn.mss);
+            assert!(len <= agreed, "a packet of {len} bytes where the MSS is {agreed}: {out:?}");
+            self.largest = self.largest.max(len);
             let mut repr = out.repr;
             repr.seq += at as u32;
             if !last {
@@ -259,7 +273,7 @@ impl Pair {
         if f.to == 1 && !self.server_is_up() {
             if f.repr.flags.syn() {
                 let cfg = self.ends[1].cfg.clone();
-                self.ends[1].conn = Connection::accept(&cfg, FlowParams::new(80, 1000), SeqNum(77), &f.repr, now);
+                self.ends[1].conn = Connection::accept(&cfg, self.accept, SeqNum(77), &f.repr, now);
             }
             return;
         }

@@ -1,6 +1,12 @@
 //! Tests of the whole connection: a segment at a time, and two connections over a bad link.
 
+mod ecn_pmtu;
+mod handshake;
 mod link;
+mod loss;
 mod pair;
 mod rules;
 mod segments;
+mod sizes;
+mod timers;
+mod undo;

@@ -111,7 +111,11 @@ fn real_losses_behind_fq_are_not_undone() {
             let (p, _) = transfer(cc, impair, 2 << 20, 0, seed);
             let mib = &p.ends[0].mib;
             assert!(mib.get(Mib::TcpRetransSegs) > 0, "{cc} {seed}: nothing was lost");
-            assert_eq!(undos.map(|m| mib.get(m)), [0; 4], "{cc} {seed}: undone though everything retransmitted was lost");
+            assert_eq!(
+                undos.map(|m| mib.get(m)),
+                [0; 4],
+                "{cc} {seed}: undone though everything retransmitted was lost"
+            );
         }
     }
 }

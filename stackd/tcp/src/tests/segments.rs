@@ -1,9 +1,9 @@
 //! A segment DSL in virtual time: `t.recv(seg().seq(1).ack(1).win(1000)).expect(seg().ack(1001))`.
 
 use super::link::End;
-use crate::{Config, Connection, FlowParams, IpEcn, SegmentOut};
+use crate::{Config, Connection, FlowParams, Ingress, IpEcn, SegmentOut};
 use stackd_base::{Duration, Instant, SeqNum};
-use stackd_wire::{SackBlock, TcpFlags, TcpOptions, TcpRepr};
+use stackd_wire::{SackBlock, TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 /// Our ISS and the peer's: sequence numbers in tests are relative to these.
 pub const ISS: u32 = 10_000;
@@ -49,6 +49,19 @@ impl Seg {
         self.flags |= TcpFlags::RST;
         self
     }
+    pub fn flag(mut self, f: TcpFlags) -> Self {
+        self.flags |= f;
+        self
+    }
+    pub fn win(mut self, n: u16) -> Self {
+        self.win = n;
+        self
+    }
+    /// Timestamps: the peer's clock, and what it echoes.
+    pub fn ts(mut self, tsval: u32, tsecr: u32) -> Self {
+        self.options.timestamps = ts(tsval, tsecr);
+        self
+    }
     pub fn options(mut self, o: TcpOptions) -> Self {
         self.options = o;
         self
@@ -59,28 +72,65 @@ impl Seg {
     }
 }
 
+/// A timestamps option.
+pub fn ts(tsval: u32, tsecr: u32) -> Option<Timestamps> {
+    Some(Timestamps { tsval, tsecr })
+}
+
 pub struct Test {
     pub now: Instant,
+    /// What became of the segment received last.
+    pub ingress: Ingress,
+    /// The peer's timestamp, on every segment that has none of its own.
+    ts: Option<u32>,
+    /// IP's ECN field of what the peer sends.
+    pub ecn: IpEcn,
     pub end: End,
 }
 
 impl Test {
     pub fn connect(cfg: Config) -> Self {
+        Self::connect_over(cfg, FlowParams { port_paces: true, ..FlowParams::new(1, 2) })
+    }
+
+    /// Over a path of one's own choice.
+    pub fn connect_over(cfg: Config, flow: FlowParams) -> Self {
         let now = Instant::from_nanos(5_000_000_000);
-        let flow = FlowParams { port_paces: true, ..FlowParams::new(1, 2) };
         let conn = Connection::connect(&cfg, flow, SeqNum(ISS), now);
-        Self { now, end: End::new(conn, cfg, 9) }
+        Self { now, end: End::new(conn, cfg, 9), ingress: Ingress::default(), ts: None, ecn: IpEcn::NotEct }
     }
 
     /// Established actively; peer offers MSS 1000 and SACK.
     pub fn established(cfg: Config) -> Self {
-        let mut t = Self::connect(cfg);
+        Self::established_with(cfg, TcpOptions { mss: Some(1000), sack_permitted: true, ..TcpOptions::NONE })
+    }
+
+    /// Established actively over a path that does not pace; the SYN-ACK carries `o`. RTT 10 ms.
+    pub fn established_with(cfg: Config, o: TcpOptions) -> Self {
+        let mut t = Self::connect_over(cfg, FlowParams { port_paces: false, ..FlowParams::new(1, 2) });
         t.expect(seg().seq(0).syn());
         t.after(Duration::from_millis(10));
-        let o = TcpOptions { mss: Some(1000), sack_permitted: true, ..TcpOptions::NONE };
         t.recv(seg().seq(0).ack(1).syn().options(o));
         t.expect(seg().seq(1).ack(1));
         t
+    }
+
+    /// As [`Self::established`], the peer offering timestamps; its clock stands at `tsval`.
+    pub fn established_ts(cfg: Config, tsval: u32) -> Self {
+        let o = TcpOptions { mss: Some(1012), sack_permitted: true, timestamps: ts(tsval, 0), ..TcpOptions::NONE };
+        let mut t = Self::established_with(cfg, o);
+        t.ts = Some(tsval);
+        t
+    }
+
+    /// Our timestamp clock.
+    pub fn clock(&self) -> u32 {
+        self.now.as_millis() as u32
+    }
+
+    /// Everything that may leave now.
+    pub fn drain(&mut self) -> Vec<SegmentOut> {
+        std::iter::from_fn(|| self.next()).collect()
     }
 
     pub fn after(&mut self, d: Duration) -> &mut Self {
@@ -98,6 +148,9 @@ impl Test {
 
     pub fn recv(&mut self, s: Seg) -> &mut Self {
         let mut options = s.options;
+        if options.timestamps.is_none() {
+            options.timestamps = self.ts.and_then(|v| ts(v, self.clock()));
+        }
         for (l, r) in &s.sack {
             options.sack.push(SackBlock { left: SeqNum(ISS) + *l, right: SeqNum(ISS) + *r });
         }
@@ -112,7 +165,8 @@ impl Test {
             options,
         };
         let now = self.now;
-        self.end.with(|c, env| c.handle_segment(now, &repr, s.len, IpEcn::NotEct, env));
+        let ecn = self.ecn;
+        self.ingress = self.end.with(|c, env| c.handle_segment(now, &repr, s.len, ecn, env));
         self
     }
 
