@@ -121,8 +121,10 @@ pub async fn run(args: Args, out: &mut impl Write) -> Result<(), Failure> {
         Command::Kill(args) => kill::run(&args, &cx, out).await,
         Command::Doctor => doctor::run(&cx, out).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "netctl", out);
-            Ok(())
+            // The generator panics on a closed pipe (`netctl completions bash | head`): it writes to memory, we to the pipe.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "netctl", &mut script);
+            Ok(out.write_all(&script)?)
         }
         Command::Man => Ok(clap_mangen::Man::new(Args::command()).render(out)?),
     }

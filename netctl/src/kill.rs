@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use ss_rs::{
+    cli::ephemeral_ports,
     filter::Filter,
     render::{self, Options},
     services::Services,
@@ -28,13 +29,15 @@ pub struct Args {
 pub async fn run(args: &Args, cx: &Context, out: &mut impl Write) -> Result<(), Failure> {
     let failed = |status: tonic::Status| Failure::daemon("kill", &status, 1);
     let filter = Filter::parse(&args.filter, &Services::system()).map_err(|e| Failure::usage(format!("kill: {e}")))?;
-    let mut client = DiagServiceClient::new(cx.connect().await?).max_decoding_message_size(64 << 20);
+    let channel = cx.connect().await?;
+    let ephemeral = ephemeral_ports(channel.clone()).await;
+    let mut client = DiagServiceClient::new(channel).max_decoding_message_size(64 << 20);
     let states = filter.states.unwrap_or(state::DEFAULT);
     let request = DiagListRequest { filter: Some(DiagFilter { states, ..Default::default() }) };
     let mut stream = client.list(request).await.map_err(failed)?.into_inner();
     let mut sockets = Vec::new();
     while let Some(chunk) = stream.message().await.map_err(failed)? {
-        sockets.extend(chunk.sockets.into_iter().filter(|s| filter.matches(s, (32768, 60999))));
+        sockets.extend(chunk.sockets.into_iter().filter(|s| filter.matches(s, ephemeral)));
     }
     if !args.dry_run {
         let cookies = sockets.iter().map(|s| s.cookie).collect();

@@ -62,8 +62,8 @@ pub async fn run(words: &[String], cx: &Context, out: &mut impl Write) -> Result
 
 async fn show(
     mut words: Words<'_>,
-    stats: bool,
-    json: bool,
+    mut stats: bool,
+    mut json: bool,
     cx: &Context,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -72,6 +72,9 @@ async fn show(
         match word {
             "dev" => device = words.value("dev")?.to_owned(),
             "root" => {}
+            // tc wants its flags first; people write them last.
+            "-s" | "-stats" | "-statistics" => stats = true,
+            "-j" | "-json" => json = true,
             other => return Err(Failure::usage(format!("What is \"{other}\"? Try \"netctl tc help\"."))),
         }
     }

@@ -176,7 +176,8 @@ impl fmt::Display for StatusError {
         } else {
             write!(f, "{reason}")?;
         }
-        if !remedy.is_empty() {
+        // As with the value: what the reason says already ("did you mean ...?") is not said twice.
+        if !remedy.is_empty() && !reason.contains(remedy.as_str()) {
             write!(f, "; want {remedy}")?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use stackd_proto::{
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    filter::Filter,
+    filter::{Filter, FilterError},
     json,
     render::{self, Options},
     services::Services,
@@ -101,12 +101,36 @@ EXPRESSION, for example: '( dport = :80 or sport = :443 ) and dst 10.0.0.0/8'
 /// Why nothing came out.
 #[derive(Debug)]
 pub enum Failure {
-    /// The filter or the flags make no sense.
+    /// The filter makes no sense.
+    Filter(FilterError),
+    /// The flags make no sense.
     Usage(String),
     /// The daemon is missing or refused.
     Daemon(String),
     /// Whoever read our output is gone (`ss | head`).
     Pipe,
+}
+
+impl Failure {
+    /// What iproute2's ss exits with: 255 where it cannot make sense of the line (a state it does not know, an expression that
+    /// does not parse), 1 where a port or an address is wrong or the kernel refuses.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Filter(error) if !error.operand => 255,
+            Self::Filter(_) | Self::Usage(_) | Self::Daemon(_) => 1,
+            Self::Pipe => 0,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Filter(error) => error.fmt(f),
+            Self::Usage(text) | Self::Daemon(text) => f.write_str(text),
+            Self::Pipe => f.write_str("the reader of our output is gone"),
+        }
+    }
 }
 
 impl From<Status> for Failure {
@@ -127,7 +151,7 @@ impl From<io::Error> for Failure {
 /// Runs the command, writing to `out`.
 pub async fn run(args: &Args, out: &mut impl io::Write) -> Result<(), Failure> {
     let services = Services::system();
-    let filter = Filter::parse(&args.filter, &services).map_err(|error| Failure::Usage(error.to_string()))?;
+    let filter = Filter::parse(&args.filter, &services).map_err(Failure::Filter)?;
     if args.kill && filter.expr.is_none() && filter.states.is_none() {
         return Err(Failure::Usage(
             "-K without a filter would abort every connection; want a filter (`state all` means it)".into(),
@@ -239,8 +263,8 @@ fn display(args: &Args, states: state::StateSet, services: Services) -> Options 
 
 const DEFAULT_EPHEMERAL: (u16, u16) = (32768, 60999);
 
-/// `net.ipv4.ip_local_port_range`, for `autobound`.
-async fn ephemeral_ports(channel: Channel) -> (u16, u16) {
+/// The daemon's `net.ipv4.ip_local_port_range`, for `autobound`; Linux's default when it cannot be asked.
+pub async fn ephemeral_ports(channel: Channel) -> (u16, u16) {
     let names = vec!["net.ipv4.ip_local_port_range".to_owned()];
     let asked = SysctlServiceClient::new(channel).get(v1::SysctlGetRequest { names, describe: false }).await;
     let range = asked.ok().and_then(|answer| {

@@ -93,6 +93,8 @@ pub struct FilterError {
     pub word: String,
     /// One sentence.
     pub reason: String,
+    /// The grammar was followed, but a port, an address or a mark makes no sense.
+    pub operand: bool,
 }
 
 impl fmt::Display for FilterError {

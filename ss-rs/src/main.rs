@@ -11,14 +11,9 @@ async fn main() -> ExitCode {
     match ss_rs::cli::run(&args, &mut std::io::stdout().lock()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(ss_rs::cli::Failure::Pipe) => ExitCode::SUCCESS,
-        Err(ss_rs::cli::Failure::Usage(text)) => {
-            eprintln!("ss-rs: {text}");
-            // What iproute2's ss exits with on a word it does not understand.
-            ExitCode::from(1)
-        }
-        Err(ss_rs::cli::Failure::Daemon(text)) => {
-            eprintln!("ss-rs: {text}");
-            ExitCode::from(1)
+        Err(failure) => {
+            eprintln!("ss-rs: {failure}");
+            ExitCode::from(failure.exit_code())
         }
     }
 }

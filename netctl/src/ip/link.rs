@@ -160,20 +160,31 @@ pub(super) fn head(link: &Link, mode: &str) -> String {
     out
 }
 
-fn stats(link: &Link) -> String {
+/// The four lines of -s. A number wider than its heading widens the column in both halves, as iproute2 does.
+pub(super) fn stats(link: &Link) -> String {
     let s = link.stats.unwrap_or_default();
-    let row = |cells: [&str; 6]| {
-        format!("{:>10} {:>7} {:>7} {:>7} {:>7} {:>7} \n", cells[0], cells[1], cells[2], cells[3], cells[4], cells[5])
+    let rx = [s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped, s.rx_missed, s.rx_multicast];
+    let tx = [s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped, s.tx_carrier, s.tx_collisions];
+    let mut widths = [10, 7, 6, 7, 7, 7];
+    for (at, width) in widths.iter_mut().enumerate() {
+        *width = (*width).max(rx[at].to_string().len()).max(tx[at].to_string().len());
+    }
+    let row = |out: &mut String, indent: &str, cut: usize, cells: [&str; 6]| {
+        out.push_str(indent);
+        for (at, cell) in cells.into_iter().enumerate() {
+            let width = widths[at] - if at == 0 { cut } else { 0 };
+            let _ = write!(out, "{cell:>width$} ");
+        }
     };
-    let numbers = |n: [u64; 6]| n.map(|n| n.to_string());
-    let rx = numbers([s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped, s.rx_missed, s.rx_multicast]);
-    let tx = numbers([s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped, s.tx_carrier, s.tx_collisions]);
-    let cells = |n: &[String; 6]| row([&n[0], &n[1], &n[2], &n[3], &n[4], &n[5]]);
-    format!(
-        "    RX:  bytes packets errors dropped  missed   mcast           \n    {}    TX:  bytes packets errors dropped carrier collsns           \n    {}",
-        cells(&rx).trim_start_matches("    "),
-        cells(&tx).trim_start_matches("    ")
-    )
+    let mut out = String::new();
+    for (label, last, numbers) in [("    RX: ", ["missed", "mcast"], rx), ("    TX: ", ["carrier", "collsns"], tx)] {
+        row(&mut out, label, 4, ["bytes", "packets", "errors", "dropped", last[0], last[1]]);
+        out.push_str("          \n");
+        let text = numbers.map(|n| n.to_string());
+        row(&mut out, "    ", 0, text.each_ref().map(String::as_str));
+        out.push('\n');
+    }
+    out
 }
 
 pub(super) fn to_json(link: &Link, with_stats: bool) -> serde_json::Value {

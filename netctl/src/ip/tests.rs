@@ -1,6 +1,6 @@
 //! Golden lines are what iproute2-6.1.0 printed.
 
-use stackd_proto::v1::{Address, Link, Neighbour, NeighbourState, Route, RouteType, Scope};
+use stackd_proto::v1::{Address, Link, LinkStats, Neighbour, NeighbourState, Route, RouteType, Scope};
 
 use super::*;
 
@@ -10,6 +10,18 @@ fn words(text: &str) -> Vec<String> {
 
 fn route_of(text: &str) -> Result<Route, Failure> {
     route::route(&mut Words::new(&words(text)), Flags::default())
+}
+
+#[test]
+fn golden_link_statistics() {
+    let zero = Link::default();
+    let want = "    RX:  bytes packets errors dropped  missed   mcast           \n             0       0      0       0       0       0 \n    TX:  bytes packets errors dropped carrier collsns           \n             0       0      0       0       0       0 \n";
+    assert_eq!(link::stats(&zero), want);
+    // A figure of twelve digits pushes its column, and only that one, to the right.
+    let stats = LinkStats { rx_bytes: 123_456_789_012, tx_packets: 42, ..Default::default() };
+    let busy = Link { stats: Some(stats), ..Default::default() };
+    let want = "    RX:    bytes packets errors dropped  missed   mcast           \n    123456789012       0      0       0       0       0 \n    TX:    bytes packets errors dropped carrier collsns           \n               0      42      0       0       0       0 \n";
+    assert_eq!(link::stats(&busy), want);
 }
 
 #[test]

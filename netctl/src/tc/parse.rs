@@ -196,6 +196,11 @@ fn netem(words: &mut Words<'_>) -> Result<NetemOptions, Failure> {
                     o.packet_overhead = Some(overhead);
                 }
             }
+            "slot" => {
+                return Err(Failure::usage(
+                    "netem: slots are not emulated here; want \"rate\" for a bottleneck, \"delay TIME JITTER\" for variation",
+                ));
+            }
             "ecn" => o.ecn = Some(true),
             "seed" => o.seed = Some(words.number(word)?),
             other => {

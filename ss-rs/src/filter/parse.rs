@@ -23,7 +23,11 @@ pub(super) fn filter<S: AsRef<str>>(words: &[S], services: &Services) -> Result<
 }
 
 fn error(word: &str, reason: impl Into<String>) -> FilterError {
-    FilterError { word: word.to_owned(), reason: reason.into() }
+    FilterError { word: word.to_owned(), reason: reason.into(), operand: false }
+}
+
+fn operand(word: &str, reason: impl Into<String>) -> FilterError {
+    FilterError { operand: true, ..error(word, reason) }
 }
 
 /// Parentheses and operators need no blanks around them; `!` is an operator at the start of a word only.
@@ -174,7 +178,7 @@ impl Parser<'_> {
         };
         let text = self.next("a port, as :80 or :http")?;
         let name = text.rsplit_once(':').map_or(text.as_str(), |(_, port)| port);
-        let port = self.services.port(name).ok_or_else(|| error(&text, "does not look like a port"))?;
+        let port = self.services.port(name).ok_or_else(|| operand(&text, "does not look like a port"))?;
         Ok(Expr::Port { side, op, port })
     }
 }
@@ -194,14 +198,14 @@ fn mark(text: &str) -> Result<Expr, FilterError> {
     let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
     match (number(value), number(mask)) {
         (Some(value), Some(mask)) => Ok(Expr::Mark { value: value & mask, mask }),
-        _ => Err(error(text, "want a mark as 0x10 or 0x10/0xf0")),
+        _ => Err(operand(text, "want a mark as 0x10 or 0x10/0xf0")),
     }
 }
 
 /// `[inet:|inet6:]ADDR[/LEN][:PORT]`; an IPv6 address with a port stands in brackets; `*` or nothing is any.
 fn parse_host(text: &str, services: &Services) -> Result<Host, FilterError> {
     let body = text.strip_prefix("inet:").or_else(|| text.strip_prefix("inet6:")).unwrap_or(text);
-    let bad = |reason: &str| error(text, reason);
+    let bad = |reason: &str| operand(text, reason);
     let (addr, port) = if let Some(rest) = body.strip_prefix('[') {
         let (addr, tail) = rest.split_once(']').ok_or_else(|| bad("want \"]\" after the address"))?;
         // `[::1]/64:80` and `[::1]:80`.
@@ -215,7 +219,7 @@ fn parse_host(text: &str, services: &Services) -> Result<Host, FilterError> {
     let port = match port {
         None | Some("" | "*") => None,
         Some(word) => {
-            Some(services.port(word).ok_or_else(|| error(text, format!("\"{word}\" does not look like a port")))?)
+            Some(services.port(word).ok_or_else(|| operand(text, format!("\"{word}\" does not look like a port")))?)
         }
     };
     let prefix = match addr.as_str() {
