@@ -60,9 +60,12 @@ struct Run {
     /// Qdisc in front of the sender's device, as for `tc`, e.g. "fq"; without, connections pace themselves
     #[arg(long)]
     qdisc: Option<String>,
-    /// MSS option
-    #[arg(long, default_value_t = 1460)]
-    mss: u32,
+    /// MTU of the path
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65_535))]
+    mtu: u32,
+    /// MSS option, where it is not the MTU less 40
+    #[arg(long, value_parser = clap::value_parser!(u32).range(88..=65_495))]
+    mss: Option<u32>,
     /// Which history
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -95,7 +98,7 @@ impl Run {
             .duration(self.duration)
             .buffers(self.wmem, self.rmem)
             .clock_hz(self.clock_hz, !self.no_clamp)
-            .mss(self.mss)
+            .mss(self.mss.unwrap_or(self.mtu - 40))
             .sample_every(self.every)
             .link(|l| l.limit_bytes = self.queue)
             .seed(self.seed);

@@ -59,13 +59,30 @@ fn counting_a_span_shorter_than_a_tick_as_one_tick_recovers_it() {
     assert!(lossless.goodput_second_half >= 9_000 * MBIT, "{} Mbit/s", lossless.goodput_second_half / MBIT);
 }
 
-/// With loss the recovery is partial. Losses and deliveries come in bursts of a tick, BBR leaves STARTUP early and has to probe its
-/// way up: after 20 s some seeds run at 5 to 8 Gbit/s, others still at 40 to 300 Mbit/s, where 2 Mbit/s is the collapse.
+/// Some seeds once stayed at 40 to 300 Mbit/s: a retransmission and new data of one tick were ordered by sequence, the retransmission
+/// was deemed lost as soon as the new data was acknowledged, each false one began a round of BBR, and so STARTUP ended after a
+/// fraction of its rounds; and a pacing deadline behind the tick that lets it go made every other tick silent.
 #[test]
-fn with_loss_the_recovery_is_partial() {
-    let collapsed = run(&experiment("bbr", 20).clock_hz(100, false)).goodput_second_half;
+fn with_loss_it_recovers_as_well_whatever_the_seed() {
+    for seed in 2..=5 {
+        let recovered = run(&experiment("bbr", 16).clock_hz(100, true).seed(seed)).goodput_second_half;
+        assert!(recovered >= 6_500 * MBIT, "seed {seed}: {} Mbit/s", recovered / MBIT);
+    }
+}
+
+/// Segments eleven times as large: the buffers' first steps, the GSO quantum (three segments), and a window of few packets.
+#[test]
+fn bbr_fills_a_path_with_an_mtu_of_16_kilobytes() {
+    let path = Experiment::new("bbr")
+        .rate(Bandwidth::from_bits_per_sec(1_000_000_000))
+        .rtt(Duration::from_millis(100))
+        .loss(0.01)
+        .mss(16_344)
+        .buffers(250_000_000, 250_000_000)
+        .duration(Duration::from_secs(15));
     for seed in 1..=3 {
-        let recovered = run(&experiment("bbr", 20).clock_hz(100, true).seed(seed)).goodput_second_half;
-        assert!(recovered >= 10 * collapsed, "seed {seed}: {} Mbit/s", recovered / MBIT);
+        let r = run(&path.clone().seed(seed));
+        assert!(r.goodput_second_half >= 850 * MBIT, "seed {seed}: {} Mbit/s", r.goodput_second_half / MBIT);
+        assert!(r.goodput >= 500 * MBIT, "seed {seed}: {} Mbit/s with its start", r.goodput / MBIT);
     }
 }
