@@ -5,6 +5,9 @@ use crate::cc::CcInfo;
 use crate::config::Config;
 use stackd_base::{Duration, Instant};
 
+/// What the timestamp option takes of every segment, padded (RFC 7323, appendix A).
+const TIMESTAMP_ROOM: u32 = 12;
+
 /// Who limits the sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Chrono {
@@ -192,7 +195,8 @@ impl Connection {
             rttvar: us(self.rtt.rttvar()),
             snd_ssthresh: self.ssthresh,
             snd_cwnd: self.cwnd,
-            advmss: u32::from(self.advmss),
+            // Linux counts what options take of every segment: the room for data that the peer was told, less the timestamp (RFC 7323).
+            advmss: u32::from(self.advmss).saturating_sub(if self.opts.ts { TIMESTAMP_ROOM } else { 0 }),
             reordering: self.reordering,
             rcv_rtt: self.rcv.rtt.map_or(0, us),
             rcv_space: cap(self.rcv.space),
