@@ -12,7 +12,7 @@ use crate::types::{Domain, Readiness, SocketKind};
 use hashbrown::HashSet;
 use opts::SockOpts;
 use ports::Hold;
-use stackd_base::{Errno, FifoId, PortId, SockId};
+use stackd_base::{Errno, FifoId, Instant, PortId, SockId};
 use stackd_tcp::{Config, Connection};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -86,6 +86,8 @@ pub struct Listener {
     pub embryonic: HashSet<SockId, rapidhash::fast::RandomState>,
     /// Children that wait for `accept`.
     pub accept: VecDeque<SockId>,
+    /// SYN cookies were sent lately: until then ACKs may bring some back.
+    pub cookies_until: Option<Instant>,
 }
 
 impl Listener {

@@ -138,7 +138,7 @@ impl Stack {
         match self.tcp_demux.flow(&flow) {
             Some(FlowEntry::Sock(sock)) => self.deliver(now, sock, &seg, d, &bytes, at, store),
             Some(FlowEntry::TimeWait(index)) => self.time_wait_input(now, index, &flow, &seg, d, &bytes, at, store),
-            None => self.unclaimed(now, &flow, &seg, d, len, SeqNum(0), store),
+            None => self.unclaimed(now, &flow, &seg, d, &bytes, at, SeqNum(0), store),
         }
     }
 
@@ -150,7 +150,8 @@ impl Stack {
         flow: &FlowKey,
         seg: &TcpRepr,
         d: &Datagram<'_>,
-        len: usize,
+        bytes: &Bytes<'_, S::Payload<'_>>,
+        at: Instant,
         least_iss: SeqNum,
         store: &mut S,
     ) -> Result<(), DropReason> {
@@ -163,8 +164,15 @@ impl Stack {
                 }
                 self.listen_input(now, listener, flow, seg, least_iss, store)
             }
-            _ => {
-                self.reset_unknown(now, flow, seg, len as u32);
+            waiting => {
+                if let Some(listener) = waiting
+                    && let Some(child) = self.cookie_input(now, listener, flow, seg)?
+                {
+                    // The echo of a timestamp that carried options says nothing of the round trip.
+                    let options = TcpOptions { timestamps: None, ..seg.options };
+                    return self.deliver(now, child, &TcpRepr { options, ..*seg }, d, bytes, at, store);
+                }
+                self.reset_unknown(now, flow, seg, bytes.len as u32);
                 Err(DropReason::TcpNoSocket)
             }
         }
@@ -227,7 +235,7 @@ impl Stack {
                     return Err(DropReason::TcpNoSocket);
                 }
                 self.end_time_wait(index);
-                self.unclaimed(now, flow, seg, d, bytes.len, least_iss, store)
+                self.unclaimed(now, flow, seg, d, bytes, at, least_iss, store)
             }
         }
     }

@@ -1,10 +1,10 @@
 //! Passive opens: SYN queue, accept queue, and what happens when they are full.
 
-use super::{Stack, config};
+use super::Stack;
 use crate::demux::{FlowEntry, FlowKey};
 use crate::isn;
 use crate::socket::ports::Hold;
-use crate::socket::{Binding, Body, Socket, TcpSock};
+use crate::socket::{Binding, Body, Listener, Socket, TcpSock};
 use crate::store::ByteStore;
 use crate::types::Readiness;
 use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
@@ -32,47 +32,96 @@ impl Stack {
             self.mib.inc(Mib::TcpExtListenDrops);
             return Err(DropReason::TcpListenOverflow);
         }
-        // Linux without SYN cookies: full at the backlog, and the last quarter of tcp_max_syn_backlog is closed to strangers.
+        // Linux: full at the backlog; without SYN cookies the last quarter of tcp_max_syn_backlog is closed to strangers.
         let embryonic = l.embryonic.len() as u32;
-        if l.syn_full() || syn_limit.saturating_sub(embryonic) < syn_limit >> 2 {
+        let (full, opts, device) = (l.syn_full(), Arc::clone(&s.opts), s.opts.device);
+        let cookie = self.wants_cookie(full, least_iss);
+        let crowded = self.sysctls.net.tcp_syncookies == 0 && syn_limit.saturating_sub(embryonic) < syn_limit >> 2;
+        if !cookie && (full || crowded) {
             self.mib.inc(Mib::TcpExtTCPReqQFullDrop);
             self.mib.inc(Mib::TcpExtListenDrops);
             return Err(DropReason::TcpSynOverflow);
+        }
+        if !cookie && self.sockets.len() >= self.cfg.max_sockets {
+            self.mib.inc(Mib::TcpExtListenDrops);
+            return Err(DropReason::NoMemory);
+        }
+        let Ok(path) = self.ip.route(now, flow.remote().ip(), Some(flow.local().ip()), device) else {
+            self.mib.inc(Mib::TcpExtListenDrops);
+            return Err(DropReason::IpNoRoute);
+        };
+        if cookie {
+            if full {
+                self.mib.inc(Mib::TcpExtTCPReqQFullDoCookies);
+            }
+            self.send_cookie(now, listener, flow, syn, &path, &opts);
+            return Ok(());
+        }
+        let mut iss = isn::initial_sequence(&self.secret, flow, now);
+        if least_iss != SeqNum(0) && iss.before(least_iss) {
+            iss = least_iss;
+        }
+        let resolved = self.config_for(&opts, &path);
+        let params = self.params(&opts, flow, &path);
+        let conn = Connection::accept(resolved.as_deref().unwrap_or(&self.sysctls.tcp), params, iss, syn, now);
+        if let Some(child) = self.open_child(listener, flow, TcpSock::new(conn, resolved, &path)) {
+            self.mark_dirty(child);
+            self.after_event(now, child, store);
+        }
+        Ok(())
+    }
+
+    /// An ACK to a listener: the connection of the cookie that it brings back, if it does, for the ACK to be delivered to.
+    pub(super) fn cookie_input(
+        &mut self,
+        now: Instant,
+        listener: SockId,
+        flow: &FlowKey,
+        seg: &TcpRepr,
+    ) -> Result<Option<SockId>, DropReason> {
+        let Some((syn, iss)) = self.read_cookie(now, listener, flow, seg) else { return Ok(None) };
+        let Some(s) = self.sockets.get(listener) else { return Err(DropReason::SocketClosed) };
+        let opts = Arc::clone(&s.opts);
+        if matches!(&s.body, Body::Listen(l) if l.accept_full()) {
+            self.mib.inc(Mib::TcpExtListenOverflows);
+            self.mib.inc(Mib::TcpExtListenDrops);
+            return Err(DropReason::TcpListenOverflow);
         }
         if self.sockets.len() >= self.cfg.max_sockets {
             self.mib.inc(Mib::TcpExtListenDrops);
             return Err(DropReason::NoMemory);
         }
-        let Ok(path) = self.ip.route(now, flow.remote().ip(), Some(flow.local().ip()), s.opts.device) else {
-            self.mib.inc(Mib::TcpExtListenDrops);
+        let Ok(path) = self.ip.route(now, flow.remote().ip(), Some(flow.local().ip()), opts.device) else {
             return Err(DropReason::IpNoRoute);
         };
-        let s = self.sockets.get(listener).ok_or(DropReason::SocketClosed)?;
-        let (owner, domain, reuse, opts) = (s.owner, s.domain, s.opts.reuseaddr, Arc::clone(&s.opts));
-        let mut iss = isn::initial_sequence(&self.secret, flow, now);
-        if least_iss != SeqNum(0) && iss.before(least_iss) {
-            iss = least_iss;
-        }
-        let resolved = config::resolve(&self.sysctls, &opts, Some(&path.options));
-        let params = config::flow_params(&self.sysctls, &opts, flow, &path, self.port_traits(path.port), &self.secret);
-        let cfg = resolved.as_deref().unwrap_or(&self.sysctls.tcp);
-        let conn = Connection::accept(cfg, params, iss, syn, now);
-        let mut tcp = TcpSock::new(conn, resolved, &path);
+        let resolved = self.config_for(&opts, &path);
+        let params = self.params(&opts, flow, &path);
+        let (conn, _) = self.revive(&resolved, params, iss, &syn, now);
+        Ok(self.open_child(listener, flow, TcpSock::new(conn, resolved, &path)))
+    }
+
+    /// A socket for a connection that a listener got, in its SYN queue.
+    fn open_child(&mut self, listener: SockId, flow: &FlowKey, mut tcp: TcpSock) -> Option<SockId> {
+        let s = self.sockets.get(listener)?;
+        let (owner, domain, opts) = (s.owner, s.domain, Arc::clone(&s.opts));
+        let hold = Hold::Follower(opts.reuseaddr);
         tcp.parent = Some(listener);
         let cookie = self.rng.next_u64();
         let mut child = Socket::new(owner, domain, opts, cookie, Body::Tcp(Box::new(tcp)));
         (child.local, child.peer) = (flow.local(), Some(flow.remote()));
-        let hold = Hold::Follower(reuse);
         child.binding = Binding::Hold(hold);
         self.tcp_ports.hold(flow.local().port(), hold);
         let child = self.sockets.insert(child);
         self.tcp_demux.insert_flow(*flow, FlowEntry::Sock(child));
-        if let Some(Body::Listen(l)) = self.sockets.get_mut(listener).map(|s| &mut s.body) {
-            l.embryonic.insert(child);
+        self.listener_mut(listener)?.embryonic.insert(child);
+        Some(child)
+    }
+
+    pub(super) fn listener_mut(&mut self, sock: SockId) -> Option<&mut Listener> {
+        match &mut self.sockets.get_mut(sock)?.body {
+            Body::Listen(l) => Some(l),
+            Body::TcpClosed | Body::Tcp(_) | Body::Udp(_) => None,
         }
-        self.mark_dirty(child);
-        self.after_event(now, child, store);
-        Ok(())
     }
 
     /// The ACK that would finish a handshake: may it, with the accept queue as it is?

@@ -3,6 +3,7 @@
 mod calls;
 mod config;
 mod control;
+mod cookies;
 mod ingress;
 mod listen;
 mod options;

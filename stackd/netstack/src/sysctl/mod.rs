@@ -36,6 +36,8 @@ pub struct NetSysctls {
     pub tcp_mem: [u64; 3],
     pub tcp_min_snd_mss: u32,
     pub tcp_max_syn_backlog: u32,
+    /// 0 never, 1 when the SYN queue is full, 2 always.
+    pub tcp_syncookies: u8,
     pub tcp_abort_on_overflow: bool,
     pub tcp_max_orphans: u32,
     pub tcp_max_tw_buckets: u32,
@@ -63,6 +65,7 @@ impl Default for NetSysctls {
             tcp_mem: [3 << 30, 4 << 30, 6 << 30],
             tcp_min_snd_mss: 48,
             tcp_max_syn_backlog: 4096,
+            tcp_syncookies: 1,
             tcp_abort_on_overflow: false,
             tcp_max_orphans: 65_536,
             tcp_max_tw_buckets: 262_144,

@@ -251,6 +251,7 @@ const SOCKETS: &[Entry] = &[
     int!("net.core.wmem_default", net.wmem_default: u32, 4608..=2_147_483_647, "Send buffer of a UDP socket, bytes."),
     int!("net.core.rmem_default", net.rmem_default: u32, 2304..=2_147_483_647, "Receive buffer of a UDP socket, bytes."),
     int!("net.ipv4.tcp_max_syn_backlog", net.tcp_max_syn_backlog: u32, 0..=2_147_483_647, "Half-open connections of a listener."),
+    int!("net.ipv4.tcp_syncookies", net.tcp_syncookies: u8, 0..=2, "Answer SYNs with cookies: 0 never, 1 when a listener's SYN queue is full, 2 always."),
     switch!(
         "net.ipv4.tcp_abort_on_overflow",
         net.tcp_abort_on_overflow,

@@ -1,6 +1,7 @@
 //! The connection: its variables, its birth, and what the application asks of it.
 
 mod ack;
+mod cookie;
 mod info;
 mod input;
 mod options;
