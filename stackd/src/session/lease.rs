@@ -1,11 +1,14 @@
 //! A client's connection is its lease: requests for more rings come over it, and its end is the session's end.
 
-use crate::dispatch::{Core, close};
+use crate::dispatch::{Core, close, kick, serve_ring};
 use crate::store::{SessionKey, Transport};
 use stackd_base::{Errno, Instant};
 use stackd_proto::StatusError;
 use stackd_shm::attach::{self, Message};
 use std::os::fd::AsFd;
+
+/// Entries of a ring served when its session ends: no ring holds more.
+const LAST_CALLS: usize = 4096;
 
 /// What came of looking at a lease.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +66,7 @@ fn refuse(lease: std::os::fd::BorrowedFd<'_>, errno: Errno, text: &str) -> std::
 /// Ends a session: what it published is sent, every socket is closed as close(2) would at process exit, and its memory is
 /// freed when the last orphan is done. `why` is told to a client that still listens.
 pub fn end(core: &mut Core, now: Instant, key: SessionKey, why: Option<StatusError>) {
+    last_words(core, now, key, why.is_none());
     let socks = core.store.end_session(key);
     for (number, sock) in socks {
         close(core, now, key, number, sock);
@@ -83,4 +87,21 @@ pub fn end(core: &mut Core, now: Instant, key: SessionKey, why: Option<StatusErr
         }
     }
     core.store.reap_session(key);
+}
+
+/// Takes in what the client published before it went: calls still in its rings, bytes written and bytes consumed without a kick. A process that
+/// writes and exits at once is heard out; without this its last bytes were lost, and what it had read counted as unread: RST.
+fn last_words(core: &mut Core, now: Instant, key: SessionKey, calls: bool) {
+    let rings = core.store.shared(key).map_or(0, |s| s.rings.len());
+    if calls {
+        for ring in 0..rings as u32 {
+            // A client that hung up may live on and go on filling its ring: it is heard once. A breach ends the hearing.
+            let _ = serve_ring(core, now, key, ring, LAST_CALLS);
+        }
+    }
+    if rings > 0 {
+        for number in core.store.socket_numbers(key) {
+            let _ = kick(core, now, key, number);
+        }
+    }
 }

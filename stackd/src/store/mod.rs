@@ -140,6 +140,11 @@ impl Store {
         socks
     }
 
+    /// The numbers of a session's sockets.
+    pub fn socket_numbers(&self, key: SessionKey) -> Vec<u32> {
+        self.sessions.get(key).map_or_else(Vec::new, |s| s.sockets.iter().map(|(number, _)| number).collect())
+    }
+
     /// Forgets a session that ended when nothing of it is left. True if it was forgotten.
     pub fn reap_session(&mut self, key: SessionKey) -> bool {
         let gone = self.sessions.get(key).is_some_and(|s| !s.alive && s.fifos == 0 && s.sockets.is_empty());

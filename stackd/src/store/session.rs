@@ -135,6 +135,10 @@ impl Numbers {
         Some(socket)
     }
     /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Socket)> {
+        (0u32..).zip(&self.slots).filter_map(|(n, s)| Some((n, s.as_ref()?)))
+    }
+    /// All of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Socket)> {
         (0u32..).zip(&mut self.slots).filter_map(|(n, s)| Some((n, s.as_mut()?)))
     }
