@@ -75,6 +75,6 @@ fn trial(case: Case) -> Trial {
             eprintln!("skipped: {}: {why}", case.name);
             Trial::test(format!("{} (skipped: {why})", case.name), || Ok(())).with_ignored_flag(true)
         }
-        None => Trial::test(case.name, move || (case.work)().map_err(|e| Failed::from(format!("{e:?}")))),
+        None => Trial::test(case.name, move || (case.work)().map_err(|e| Failed::from(format!("{e:#}")))),
     }
 }

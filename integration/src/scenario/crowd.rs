@@ -7,6 +7,9 @@ use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
+/// Connections that size the daemon's tables before anything is counted.
+const FIRST_BATCH: u64 = 5_000;
+
 /// What a daemon holds at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -58,14 +61,30 @@ pub fn hold_many(bed: &Bed, v6: bool, count: usize) -> Result<()> {
 /// `count` connect/request/close rounds with Linux in both directions; returns what was held before and after.
 pub fn short_connections(bed: &Bed, v6: bool, count: u64) -> Result<(Held, Held)> {
     let theirs = Served::start(native("load")?.args(["serve", &any_port(bed.kernel(v6))]))?;
-    let warm_up = |n: u64, addr: &str| run(ours(bed, "load")?.args(["crr", addr, "--count", &n.to_string()]));
-    // The first connections size the tables; a leak would grow with the number of those that follow.
-    warm_up(1000.min(count), &theirs.addr.to_string())?;
-    let before = held(bed)?;
-    run(ours(bed, "load")?.args(["crr", &theirs.addr.to_string(), "--count", &count.to_string()]))
-        .with_context(|| bed.daemon.log())?;
-    let after = held(bed)?;
+    let batch = |n: u64| {
+        let text = n.to_string();
+        run(ours(bed, "load")?.args(["crr", &theirs.addr.to_string(), "--count", &text]))
+            .with_context(|| bed.daemon.log())?;
+        without_clients(bed)?;
+        held(bed)
+    };
+    // The first batch sizes tables and pools; a leak would grow with the number of those that follow.
+    let before = batch(count.min(FIRST_BATCH))?;
+    let after = batch(count)?;
     Ok((before, after))
+}
+
+/// Returns when the daemon has seen every client go: a process ends a moment before its session does.
+fn without_clients(bed: &Bed) -> Result<()> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let clients: serde_json::Value = serde_json::from_str(&bed.daemon.netctl(&["--json", "clients"])?)?;
+        if clients["sessions"].as_array().is_some_and(Vec::is_empty) {
+            return Ok(());
+        }
+        ensure!(std::time::Instant::now() < deadline, "clients that are gone are still listed: {clients}");
+        std::thread::yield_now();
+    }
 }
 
 /// wrk against our HTTP server for `seconds`; returns requests per second.
