@@ -103,6 +103,7 @@ fn facts(config: &Config, args: &Args) -> Facts {
         attach_path: config.attach.clone(),
         config_path: args.config.clone().unwrap_or_default(),
         clock_hz: clock_hz.unwrap_or(0),
+        started: crate::control::Started::default(),
         boot_id: os_random_u64(),
     }
 }

@@ -5,7 +5,8 @@
 //! client went away) is dropped by `oneshot::Sender::send` failing: that is not an error.
 //!
 //! Configuration is replicated: every shard holds the same sysctls, addresses, routes and qdiscs. A change goes to shard 0 first,
-//! which validates it; only when it agreed do the others get it, so a refused change changes nothing.
+//! which validates it; only when it agreed do the others get it, so a refused change changes nothing. Should a later shard
+//! refuse, the change is taken back on those before it ([`Backend::change`]).
 
 use std::{fmt, net::SocketAddr, sync::Arc, sync::mpsc as std_mpsc};
 
@@ -260,6 +261,17 @@ impl ShardHandle {
     }
 }
 
+impl ShardHandle {
+    async fn revert<T>(&self, undo: impl Fn(Reply<T>) -> Option<Command>) -> Result<(), StatusError> {
+        let (reply, answer) = oneshot::channel();
+        let Some(command) = undo(reply) else {
+            return Err(StatusError::new(Errno::Eopnotsupp, "this kind of change has no inverse"));
+        };
+        self.send(command)?;
+        answer.await.unwrap_or_else(|_| Err(shard_gone())).map(drop)
+    }
+}
+
 /// All shards of the daemon.
 #[derive(Clone, Debug)]
 pub struct Backend {
@@ -304,10 +316,27 @@ impl Backend {
     }
 
     /// Changes what is replicated: shard 0 decides, the others follow. The answers in shard order.
-    pub async fn change<T>(&self, make: impl Fn(Reply<T>) -> Command) -> Result<Vec<T>, StatusError> {
+    ///
+    /// When a later shard refuses what shard 0 took (it ran out of something, or is gone), `undo` is sent to those that had
+    /// changed already, last first, so that all shards agree again; `None` says that there is no way back.
+    pub async fn change<T>(
+        &self,
+        make: impl Fn(Reply<T>) -> Command,
+        undo: impl Fn(Reply<T>) -> Option<Command>,
+    ) -> Result<Vec<T>, StatusError> {
         let mut out = Vec::with_capacity(self.shards.len());
-        for shard in self.shards.iter() {
-            out.push(shard.ask(&make).await?);
+        for (index, shard) in self.shards.iter().enumerate() {
+            match shard.ask(&make).await {
+                Ok(answer) => out.push(answer),
+                Err(error) => {
+                    for (index, shard) in self.shards[..index].iter().enumerate().rev() {
+                        if let Err(error) = shard.revert(&undo).await {
+                            tracing::error!(shard = index, %error, "shards disagree: a change cannot be taken back");
+                        }
+                    }
+                    return Err(error);
+                }
+            }
         }
         Ok(out)
     }

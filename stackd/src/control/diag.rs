@@ -8,7 +8,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    access,
+    Started, access,
     backend::{Backend, ClosedSocket, Command},
     merge,
 };
@@ -21,11 +21,12 @@ const CLOSED_QUEUE: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Service {
     backend: Backend,
+    started: Started,
 }
 
 impl Service {
-    pub(super) fn new(backend: Backend) -> Self {
-        Self { backend }
+    pub(super) fn new(backend: Backend, started: Started) -> Self {
+        Self { backend, started }
     }
 }
 
@@ -81,7 +82,7 @@ impl DiagService for Service {
             snapshots: request.snapshots || !request.closed,
             filter,
             interval,
-            started: tokio::time::Instant::now(),
+            started: self.started,
         };
         tokio::spawn(watch.run(closed, out));
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
@@ -111,7 +112,7 @@ struct Watch {
     filter: v1::DiagFilter,
     snapshots: bool,
     interval: Duration,
-    started: tokio::time::Instant,
+    started: Started,
 }
 
 impl Watch {
@@ -127,7 +128,7 @@ impl Watch {
             let answer = tokio::select! {
                 () = out.closed() => return,
                 _ = tick.tick(), if self.snapshots => match snapshot(&self.backend, &self.filter).await {
-                    Ok(sockets) => Ok(v1::DiagWatchResponse { sockets, at_ns: self.age_ns(), ..Default::default() }),
+                    Ok(sockets) => Ok(v1::DiagWatchResponse { sockets, at_ns: self.started.age_ns(), ..Default::default() }),
                     Err(error) => Err(Status::from(error)),
                 },
                 socket = next_closed(&mut closed) => match socket {
@@ -136,7 +137,7 @@ impl Watch {
                     Some(ClosedSocket { diag, missed }) => Ok(v1::DiagWatchResponse {
                         closed: vec![diag],
                         missed,
-                        at_ns: self.age_ns(),
+                        at_ns: self.started.age_ns(),
                         ..Default::default()
                     }),
                 },
@@ -146,10 +147,6 @@ impl Watch {
                 return;
             }
         }
-    }
-
-    fn age_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

@@ -36,6 +36,28 @@ use tonic::transport::Server;
 
 use self::{access::AccessLayer, backend::Backend, deadline::DeadlineLayer};
 
+/// The moment from which answers count their nanoseconds (`at_ns`) and `netctl doctor` the uptime.
+#[derive(Clone, Copy, Debug)]
+pub struct Started(std::time::Instant);
+
+impl Default for Started {
+    fn default() -> Self {
+        Self(std::time::Instant::now())
+    }
+}
+
+impl Started {
+    /// Time since then.
+    pub fn age(self) -> Duration {
+        self.0.elapsed()
+    }
+
+    /// Nanoseconds since then.
+    pub fn age_ns(self) -> u64 {
+        u64::try_from(self.age().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
 /// What the daemon tells about itself; fixed at start.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -49,6 +71,8 @@ pub struct Facts {
     pub config_path: PathBuf,
     /// `stackd.clock_hz` at start.
     pub clock_hz: u32,
+    /// When the daemon started.
+    pub started: Started,
     /// Random; changes with each start.
     pub boot_id: u64,
 }
@@ -82,7 +106,12 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SysctlServiceServer<sysctl::Service>>().await;
     health.set_serving::<NetServiceServer<net::Service>>().await;
+    health.set_serving::<QdiscServiceServer<net::Service>>().await;
     health.set_serving::<DiagServiceServer<diag::Service>>().await;
+    health.set_serving::<CounterServiceServer<observe::Service>>().await;
+    health.set_serving::<ClientServiceServer<observe::Service>>().await;
+    health.set_serving::<DaemonServiceServer<observe::Service>>().await;
+    health.set_serving::<CaptureServiceServer<capture::Service>>().await;
     health.set_serving::<SocketServiceServer<socket::Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -100,7 +129,7 @@ pub async fn serve(
         .add_service(SysctlServiceServer::new(sysctl::Service::new(backend.clone())))
         .add_service(NetServiceServer::new(net::Service::new(backend.clone())))
         .add_service(QdiscServiceServer::new(net::Service::new(backend.clone())))
-        .add_service(DiagServiceServer::new(diag::Service::new(backend.clone())))
+        .add_service(DiagServiceServer::new(diag::Service::new(backend.clone(), facts.started)))
         .add_service(CounterServiceServer::new(observe::Service::new(backend.clone(), Arc::clone(&facts))))
         .add_service(ClientServiceServer::new(observe::Service::new(backend.clone(), Arc::clone(&facts))))
         .add_service(DaemonServiceServer::new(observe::Service::new(backend.clone(), facts)))

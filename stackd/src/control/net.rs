@@ -74,6 +74,29 @@ fn check_name(name: &str) -> Result<(), StatusError> {
     Ok(())
 }
 
+/// What takes a change back. A replacement has none: what it replaced is not known here.
+fn inverse(mode: v1::ModifyMode) -> Option<v1::ModifyMode> {
+    use v1::ModifyMode;
+    match mode {
+        ModifyMode::Add | ModifyMode::Append => Some(ModifyMode::Delete),
+        ModifyMode::Delete => Some(ModifyMode::Add),
+        ModifyMode::Replace | ModifyMode::Change | ModifyMode::Unspecified => None,
+    }
+}
+
+/// `ip link set` with the values that the link had.
+fn link_back(request: &v1::SetLinkRequest, link: v1::Link) -> v1::SetLinkRequest {
+    const UP: u32 = 0x1;
+    let v1::SetLinkRequest { name, up, mtu, hardware_address, tx_queue_len: _, promiscuous: _, .. } = request.clone();
+    v1::SetLinkRequest {
+        name,
+        up: up.map(|_| link.flags & UP != 0),
+        mtu: mtu.map(|_| link.mtu),
+        hardware_address: hardware_address.map(|_| link.hardware_address),
+        ..Default::default()
+    }
+}
+
 #[tonic::async_trait]
 impl NetService for Service {
     async fn list_links(
@@ -90,7 +113,15 @@ impl NetService for Service {
         if let Some(address) = &request.hardware_address {
             check_hardware("address", address, false)?;
         }
-        self.backend.change(|reply| Command::LinkSet(request.clone(), reply)).await?;
+        let before = v1::ListLinksRequest { name: request.name.clone() };
+        let before = self.backend.ask(|reply| Command::LinkList(before, reply)).await?.links.into_iter().next();
+        let undo = before.map(|link| link_back(&request, link));
+        self.backend
+            .change(
+                |reply| Command::LinkSet(request.clone(), reply),
+                |reply| undo.clone().map(|undo| Command::LinkSet(undo, reply)),
+            )
+            .await?;
         Ok(Response::new(v1::SetLinkResponse {}))
     }
 
@@ -98,7 +129,7 @@ impl NetService for Service {
         let request = request.into_inner();
         check_name(&request.name)?;
         check_hardware("address", request.hardware_address.as_deref().unwrap_or_default(), true)?;
-        let answers = self.backend.change(|reply| Command::LinkAdd(request.clone(), reply)).await?;
+        let answers = self.backend.change(|reply| Command::LinkAdd(request.clone(), reply), |_| None).await?;
         Ok(Response::new(answers.into_iter().next().unwrap_or_default()))
     }
 
@@ -107,7 +138,7 @@ impl NetService for Service {
         request: Request<v1::DeleteLinkRequest>,
     ) -> Result<Response<v1::DeleteLinkResponse>, Status> {
         let request = request.into_inner();
-        self.backend.change(|reply| Command::LinkDelete(request.clone(), reply)).await?;
+        self.backend.change(|reply| Command::LinkDelete(request.clone(), reply), |_| None).await?;
         Ok(Response::new(v1::DeleteLinkResponse {}))
     }
 
@@ -129,7 +160,14 @@ impl NetService for Service {
         check_prefix("local", &address.address, address.prefix_len)?;
         address_bits("broadcast", &address.broadcast, true)?;
         address_bits("peer", &address.peer, true)?;
-        self.backend.change(|reply| Command::AddressModify(request.clone(), reply)).await?;
+        let undo =
+            inverse(request.mode()).map(|mode| v1::ModifyAddressRequest { mode: mode as i32, ..request.clone() });
+        self.backend
+            .change(
+                |reply| Command::AddressModify(request.clone(), reply),
+                |reply| undo.clone().map(|undo| Command::AddressModify(undo, reply)),
+            )
+            .await?;
         Ok(Response::new(v1::ModifyAddressResponse {}))
     }
 
@@ -151,7 +189,13 @@ impl NetService for Service {
         check_prefix("to", &route.destination, route.prefix_len)?;
         address_bits("via", &route.gateway, true)?;
         address_bits("src", &route.preferred_source, true)?;
-        self.backend.change(|reply| Command::RouteModify(request.clone(), reply)).await?;
+        let undo = inverse(request.mode()).map(|mode| v1::ModifyRouteRequest { mode: mode as i32, ..request.clone() });
+        self.backend
+            .change(
+                |reply| Command::RouteModify(request.clone(), reply),
+                |reply| undo.clone().map(|undo| Command::RouteModify(undo, reply)),
+            )
+            .await?;
         Ok(Response::new(v1::ModifyRouteResponse {}))
     }
 
@@ -180,7 +224,14 @@ impl NetService for Service {
         let neighbour = required("neighbour", request.neighbour.as_ref())?;
         address_bits("to", &neighbour.address, false)?;
         check_hardware("lladdr", &neighbour.hardware_address, request.mode() == v1::ModifyMode::Delete)?;
-        self.backend.change(|reply| Command::NeighbourModify(request.clone(), reply)).await?;
+        let undo =
+            inverse(request.mode()).map(|mode| v1::ModifyNeighbourRequest { mode: mode as i32, ..request.clone() });
+        self.backend
+            .change(
+                |reply| Command::NeighbourModify(request.clone(), reply),
+                |reply| undo.clone().map(|undo| Command::NeighbourModify(undo, reply)),
+            )
+            .await?;
         Ok(Response::new(v1::ModifyNeighbourResponse {}))
     }
 }
@@ -209,7 +260,22 @@ impl QdiscService for Service {
                 required("kind", request.options.as_ref().and_then(|o| o.kind.as_ref()))?;
             }
         }
-        let answers = self.backend.change(|reply| Command::QdiscModify(request.clone(), reply)).await?;
+        let before = v1::QdiscListRequest { device: request.device.clone() };
+        let before = self.backend.ask(|reply| Command::QdiscList(before, reply)).await?.qdiscs.into_iter().next();
+        let undo = before.map(|qdisc| v1::QdiscModifyRequest {
+            verb: v1::QdiscVerb::Replace as i32,
+            device: qdisc.device,
+            handle: qdisc.handle,
+            options: qdisc.options,
+            ..request.clone()
+        });
+        let answers = self
+            .backend
+            .change(
+                |reply| Command::QdiscModify(request.clone(), reply),
+                |reply| undo.clone().map(|undo| Command::QdiscModify(undo, reply)),
+            )
+            .await?;
         let sum = answers.iter().fold(v1::QdiscModifyResponse::default(), |sum, a| v1::QdiscModifyResponse {
             packets_kept: sum.packets_kept + a.packets_kept,
             packets_dropped: sum.packets_dropped + a.packets_dropped,

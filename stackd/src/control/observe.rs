@@ -9,7 +9,6 @@ use stackd_proto::{
         daemon_service_server::DaemonService,
     },
 };
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -22,13 +21,11 @@ use super::{
 pub(super) struct Service {
     backend: Backend,
     facts: Arc<Facts>,
-    // The control plane's own age is the daemon's, to the millisecond of its start.
-    started: Instant,
 }
 
 impl Service {
     pub(super) fn new(backend: Backend, facts: Arc<Facts>) -> Self {
-        Self { backend, facts, started: Instant::now() }
+        Self { backend, facts }
     }
 
     /// Asks shard after shard until one knows the session.
@@ -105,12 +102,12 @@ impl DaemonService for Service {
         for (id, shard) in (0u32..).zip(&mut shards) {
             shard.id = id;
         }
-        let Facts { version, control_path, attach_path, config_path, clock_hz, boot_id } = &*self.facts;
+        let Facts { version, control_path, attach_path, config_path, clock_hz, boot_id, started } = &*self.facts;
         Ok(Response::new(v1::InfoResponse {
             version: version.clone(),
             pid: std::process::id(),
             uid: rustix::process::geteuid().as_raw(),
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(started.age().as_millis()).unwrap_or(u64::MAX),
             boot_id: *boot_id,
             shards,
             control_path: control_path.display().to_string(),

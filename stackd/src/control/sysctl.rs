@@ -36,7 +36,21 @@ impl SysctlService for Service {
         for v1::SysctlAssignment { name, value } in &request.assignments {
             tracing::info!(name, value, pid = caller.pid, uid = caller.uid, "sysctl set");
         }
-        let answers = self.backend.change(|reply| Command::SysctlSet(request.clone(), reply)).await?;
+        // What to go back to if a later shard refuses. An unknown key is shard 0's refusal to make, below.
+        let names = request.assignments.iter().map(|a| a.name.clone()).collect();
+        let before = v1::SysctlGetRequest { names, describe: false };
+        let before = self.backend.ask(|reply| Command::SysctlGet(before, reply)).await.ok();
+        let undo = before.map(|v1::SysctlGetResponse { entries }| {
+            let assignments = entries.into_iter().map(|e| v1::SysctlAssignment { name: e.name, value: e.value });
+            v1::SysctlSetRequest { assignments: assignments.collect() }
+        });
+        let answers = self
+            .backend
+            .change(
+                |reply| Command::SysctlSet(request.clone(), reply),
+                |reply| undo.clone().map(|undo| Command::SysctlSet(undo, reply)),
+            )
+            .await?;
         Ok(Response::new(answers.into_iter().next().unwrap_or_default()))
     }
 }

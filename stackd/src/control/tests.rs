@@ -22,7 +22,7 @@ use super::{
 };
 
 /// What a fake shard saw that tests ask about.
-type Seen = std::sync::mpsc::Receiver<&'static str>;
+type Seen = std::sync::mpsc::Receiver<String>;
 
 /// A shard that echoes: bytes sent to a socket can be received from it, and its counters are its index plus one.
 fn fake_shard(index: u64) -> (ShardHandle, Seen) {
@@ -59,7 +59,7 @@ fn fake_shard(index: u64) -> (ShardHandle, Seen) {
 fn answer(
     index: u64,
     command: Command,
-    note: &std::sync::mpsc::Sender<&'static str>,
+    note: &std::sync::mpsc::Sender<String>,
     echo: &mut Vec<u8>,
     finished: &mut bool,
     waiting: &mut Vec<super::backend::Reply<SocketResult>>,
@@ -79,10 +79,53 @@ fn answer(
                     .remedy("net.ipv4.tcp_wmem")),
             });
         }
-        Command::SysctlSet(_, reply) => {
-            let _ = note.send("set");
-            let refuse = StatusError::invalid("net.ipv4.tcp_wmem", "1", "too small");
-            let _ = reply.send(if index == 0 { Err(refuse) } else { Ok(v1::SysctlSetResponse::default()) });
+        Command::SysctlSet(request, reply) => {
+            let value = request.assignments[0].value.clone();
+            let refuse = StatusError::invalid("net.ipv4.tcp_wmem", &value, "too small");
+            let refused = value == "1" || value == "only shard 0 likes this" && index == 1;
+            let _ = note.send(format!("set {value}"));
+            let _ = reply.send(if refused { Err(refuse) } else { Ok(v1::SysctlSetResponse::default()) });
+        }
+        Command::AddressModify(request, reply) => {
+            let _ = note.send(request.mode().as_str_name().to_owned());
+            let full = StatusError::new(Errno::Enobufs, "no room");
+            let _ = reply.send(if index == 1 { Err(full) } else { Ok(v1::ModifyAddressResponse {}) });
+        }
+        Command::LinkList(_, reply) => {
+            let stats = v1::LinkStats { rx_bytes: 10 + index, tx_packets: 1, ..Default::default() };
+            let link =
+                |index, name: &str| v1::Link { index, name: name.into(), stats: Some(stats), ..Default::default() };
+            let _ = reply.send(Ok(v1::ListLinksResponse { links: vec![link(1, "lo"), link(2, "tap0")] }));
+        }
+        Command::QdiscList(_, reply) => {
+            // The second shard alone has a packet that waits for its time.
+            let fq = v1::FqStats {
+                flows: 3,
+                throttled_flows: u32::try_from(index).expect("small"),
+                time_next_delayed_flow_ns: if index == 1 { 500 } else { 0 },
+                ..Default::default()
+            };
+            let stats = v1::QdiscStats { packets: 7, qlen: 2, fq: Some(fq), ..Default::default() };
+            let qdisc =
+                v1::Qdisc { device: "tap0".into(), kind: "fq".into(), stats: Some(stats), ..Default::default() };
+            let _ = reply.send(Ok(v1::QdiscListResponse { qdiscs: vec![qdisc] }));
+        }
+        Command::NeighbourList(_, reply) => {
+            let neighbour = v1::Neighbour {
+                address: vec![10, 0, 0, 9],
+                device: "tap0".into(),
+                hardware_address: vec![u8::try_from(index).expect("small"); 6],
+                updated_ms: if index == 1 { 5 } else { 900 },
+                ..Default::default()
+            };
+            let _ = reply.send(Ok(v1::ListNeighboursResponse { neighbours: vec![neighbour] }));
+        }
+        Command::ClientList(request, reply) => {
+            let session = v1::ClientSession { id: index, sockets: 3, ..Default::default() };
+            let breach =
+                v1::Breach { session_id: 40 + index, reason: "index ran backwards".into(), ..Default::default() };
+            let breaches = if request.breaches { vec![breach] } else { Vec::new() };
+            let _ = reply.send(Ok(v1::ClientListResponse { sessions: vec![session], breaches }));
         }
         Command::CounterList(_, reply) => {
             let counter = v1::Counter { name: "TcpInSegs".into(), value: index + 1, ..Default::default() };
@@ -117,7 +160,7 @@ fn answer(
             });
         }
         Command::SessionClose(SessionId(9)) => {
-            let _ = note.send("session closed");
+            let _ = note.send("session closed".to_owned());
         }
         Command::Call { session: SessionId(9), call, reply } => {
             let addr = "10.0.0.1:7".parse().expect("an address");
@@ -211,8 +254,94 @@ async fn a_change_that_shard_0_refuses_reaches_no_other() {
     let mut client = v1::sysctl_service_client::SysctlServiceClient::new(d.channel.clone());
     let assignments = vec![v1::SysctlAssignment { name: "net.ipv4.tcp_wmem".into(), value: "1".into() }];
     assert!(client.set(v1::SysctlSetRequest { assignments }).await.is_err());
-    assert_eq!(d.seen[0].try_recv(), Ok("set"));
+    assert_eq!(d.seen[0].try_recv().as_deref(), Ok("set 1"));
     assert!(d.seen[1].try_recv().is_err());
+}
+
+/// Shard 0 took the change, shard 1 did not: shard 0 must go back to what it had, and the caller must be told why.
+#[tokio::test]
+async fn a_change_that_a_later_shard_refuses_is_taken_back() {
+    let d = daemon("rollback").await;
+    let mut client = v1::sysctl_service_client::SysctlServiceClient::new(d.channel.clone());
+    let value = "only shard 0 likes this".to_owned();
+    let assignments = vec![v1::SysctlAssignment { name: "net.ipv4.tcp_wmem".into(), value }];
+    let error = StatusError::from(client.set(v1::SysctlSetRequest { assignments }).await.expect_err("shard 1 refuses"));
+    assert_eq!(error.0.reason, "too small");
+    let seen: Vec<String> = d.seen[0].try_iter().collect();
+    assert_eq!(seen, ["set only shard 0 likes this", "set 4096\t16384\t4194304"]);
+
+    let mut net = v1::net_service_client::NetServiceClient::new(d.channel.clone());
+    let address = v1::Address { address: vec![10, 0, 0, 1], prefix_len: 24, ..Default::default() };
+    let add = v1::ModifyAddressRequest { mode: v1::ModifyMode::Add as i32, address: Some(address) };
+    assert!(net.modify_address(add).await.is_err());
+    let seen: Vec<String> = d.seen[0].try_iter().collect();
+    assert_eq!(seen, ["MODIFY_MODE_ADD", "MODIFY_MODE_DELETE"]);
+}
+
+#[tokio::test]
+async fn what_each_shard_has_of_its_own_is_put_together() {
+    let d = daemon("merged").await;
+    let mut net = v1::net_service_client::NetServiceClient::new(d.channel.clone());
+    let links = net.list_links(v1::ListLinksRequest::default()).await.expect("links").into_inner().links;
+    let stats = links[1].stats.expect("statistics");
+    assert_eq!((links.len(), links[1].name.as_str(), stats.rx_bytes, stats.tx_packets), (2, "tap0", 21, 2));
+    let mut qdisc = v1::qdisc_service_client::QdiscServiceClient::new(d.channel.clone());
+    let qdiscs = qdisc.list(v1::QdiscListRequest::default()).await.expect("qdiscs").into_inner().qdiscs;
+    let stats = qdiscs[0].stats.clone().expect("statistics");
+    let fq = stats.fq.expect("fq");
+    assert_eq!((qdiscs.len(), stats.packets, stats.qlen, fq.flows), (1, 14, 4, 6));
+    assert_eq!((fq.throttled_flows, fq.time_next_delayed_flow_ns), (1, 500));
+    // Both shards know the neighbour; who heard of it last is believed.
+    let known = net.list_neighbours(v1::ListNeighboursRequest::default()).await.expect("neighbours").into_inner();
+    assert_eq!((known.neighbours.len(), known.neighbours[0].hardware_address[0]), (1, 1));
+    let mut clients = v1::client_service_client::ClientServiceClient::new(d.channel.clone());
+    let all = clients.list(v1::ClientListRequest { breaches: true }).await.expect("clients").into_inner();
+    assert_eq!(all.sessions.iter().map(|s| s.id).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(all.breaches.iter().map(|b| b.session_id).collect::<Vec<_>>(), [40, 41]);
+}
+
+#[tokio::test]
+async fn health_and_reflection_answer() {
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let d = daemon("health").await;
+    let mut health = HealthClient::new(d.channel.clone());
+    for service in ["", "stackd.v1.SysctlService", "stackd.v1.DiagService"] {
+        let answer = health.check(HealthCheckRequest { service: service.into() }).await.expect(service).into_inner();
+        assert_eq!(answer.status, ServingStatus::Serving as i32, "{service}");
+    }
+    assert!(health.check(HealthCheckRequest { service: "stackd.v1.Nonsense".into() }).await.is_err());
+    let ask = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut reflection = ServerReflectionClient::new(d.channel.clone());
+    let mut answers = reflection.server_reflection_info(tokio_stream::once(ask)).await.expect("info").into_inner();
+    let answer = answers.message().await.expect("answer").expect("one").message_response;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
+    let names: Vec<_> = list.service.iter().map(|s| s.name.as_str()).collect();
+    for service in ["Sysctl", "Net", "Qdisc", "Diag", "Counter", "Client", "Capture", "Daemon", "Socket"] {
+        assert!(names.contains(&format!("stackd.v1.{service}Service").as_str()), "{service} is not in {names:?}");
+    }
+}
+
+/// Timestamps count from the daemon's start, not from the watch's, so that two watches can be compared.
+#[tokio::test]
+async fn watches_share_the_daemons_clock() {
+    let d = daemon("watch").await;
+    let mut diag = v1::diag_service_client::DiagServiceClient::new(d.channel.clone());
+    let watch = v1::DiagWatchRequest { snapshots: true, interval_ms: 10, ..Default::default() };
+    let mut first = diag.watch(watch.clone()).await.expect("watch").into_inner();
+    let early = first.message().await.expect("answer").expect("one").at_ns;
+    let later = first.message().await.expect("answer").expect("two").at_ns;
+    let mut second = diag.watch(watch).await.expect("watch").into_inner();
+    let latest = second.message().await.expect("answer").expect("one").at_ns;
+    assert!(0 < early && early < later && later < latest, "{early} {later} {latest}");
+    let short = v1::DiagWatchRequest { interval_ms: 3, ..Default::default() };
+    assert_eq!(StatusError::from(diag.watch(short).await.expect_err("3 ms")).errno(), Errno::Einval);
 }
 
 #[tokio::test]
@@ -312,7 +441,7 @@ async fn a_session_is_a_lease_and_its_socket_streams_both_ways() {
     assert_eq!((data.as_slice(), accepted), (&b"hello, world"[..], 12));
     drop(lease);
     let seen = d.seen.into_iter().next().expect("shard 0 got the first session");
-    assert_eq!(tokio::task::spawn_blocking(move || seen.recv()).await.expect("join"), Ok("session closed"));
+    assert_eq!(tokio::task::spawn_blocking(move || seen.recv()).await.expect("join").as_deref(), Ok("session closed"));
 }
 
 #[test]
