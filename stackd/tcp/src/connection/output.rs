@@ -11,8 +11,11 @@ impl Connection {
     /// The next segment to put on the wire, until `None`.
     pub fn poll_transmit(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
         let out = self.next_segment(now, env)?;
-        env.mib.inc(Mib::TcpOutSegs);
-        self.stats.segs_out += 1;
+        // RFC 1213, tcpOutSegs, and tcp_info's segs_out: a GSO frame counts as the segments that the device cuts it into.
+        let bytes = out.payload.as_ref().map_or(0, |range| range.end - range.start);
+        let segments = if out.gso_size == 0 { 1 } else { bytes.div_ceil(u64::from(out.gso_size)).max(1) };
+        env.mib.add(Mib::TcpOutSegs, segments);
+        self.stats.segs_out = self.stats.segs_out.wrapping_add(segments as u32);
         Some(out)
     }
 
