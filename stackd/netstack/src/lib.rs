@@ -6,9 +6,9 @@
 pub mod addr;
 pub mod demux;
 pub mod diag;
+mod heap_store;
 mod icmp;
 mod icmpv6;
-mod heap_store;
 pub mod ip;
 mod isn;
 mod layout;

@@ -156,7 +156,7 @@ impl IpLayer {
         }
         if self.addrs.is_local(dst) {
             let lo = self.loopback().or(self.addrs.owner(dst)).ok_or(Errno::ENETUNREACH)?;
-            let mtu = self.port(lo).map_or(65536, |p| p.config.mtu);
+            let mtu = expressible(dst, self.port(lo).map_or(65_536, |p| p.config.mtu));
             let options = RouteOptions::default();
             let src = src.unwrap_or(dst);
             return Ok(RouteDecision {
@@ -203,7 +203,7 @@ impl IpLayer {
         let src =
             src.or(preferred).or_else(|| self.addrs.select_source(out, dst, next_hop)).ok_or(Errno::EADDRNOTAVAIL)?;
         let link_mtu = self.port(out).ok_or(Errno::ENETDOWN)?.config.mtu;
-        let mut mtu = route_mtu.unwrap_or(link_mtu).min(link_mtu);
+        let mut mtu = expressible(dst, route_mtu.unwrap_or(link_mtu).min(link_mtu));
         if !options.mtu_lock {
             mtu = mtu.min(self.pmtu.get(now, dst).unwrap_or(u32::MAX));
         }
@@ -424,4 +424,9 @@ impl IpLayer {
         env.mib.add(Mib::IpExtOutMcastPkts, multicast.into());
         env.mib.add(Mib::IpExtOutBcastPkts, broadcast.into());
     }
+}
+
+/// An MTU that packets to `dst` can fill: IPv4's length field counts the header (RFC 791, 3.1) and ends at 65,535, IPv6's does not.
+const fn expressible(dst: IpAddr, mtu: u32) -> u32 {
+    if dst.is_ipv4() && mtu > 65_535 { 65_535 } else { mtu }
 }

@@ -40,9 +40,12 @@ impl Stack {
             Effect::Claim => self.claim_changed(sock)?,
             Effect::Connection | Effect::Push | Effect::Congestion(_) => {
                 self.reconfigure(sock);
-                if let Some((conn, mut env)) = self.tcp_parts(sock) {
-                    // Nothing is due, but timers that depend on options (keepalive) start or stop here.
-                    conn.handle_timeout(now, &mut env);
+                let keepalive = matches!(
+                    (level, option),
+                    (name::SOL_SOCKET, name::SO_KEEPALIVE) | (name::SOL_TCP, name::TCP_KEEPIDLE)
+                );
+                if let Some((conn, env)) = self.tcp_parts(sock).filter(|_| keepalive) {
+                    conn.rearm_keepalive(now, env.cfg);
                 }
                 if let (Effect::Congestion(algorithm), Some((conn, env))) = (effect, self.tcp_parts(sock)) {
                     conn.set_congestion(now, algorithm, env.cfg);

@@ -296,6 +296,14 @@ impl Connection {
         }
     }
 
+    /// `SO_KEEPALIVE` or `TCP_KEEPIDLE` was written: the idle time counts from the last word of the peer, whatever ran before (as Linux).
+    pub fn rearm_keepalive(&mut self, now: Instant, cfg: &Config) {
+        if self.probes_out == 0 || !cfg.keepalive {
+            self.keepalive_at = None;
+        }
+        self.update_keepalive(now, cfg);
+    }
+
     fn on_keepalive(&mut self, now: Instant, env: &mut Env<'_>) {
         let idle = now - self.stats.last_recv;
         // Retransmissions already tell whether the peer lives.

@@ -109,3 +109,22 @@ fn a_quickack_route_never_delays() {
     assert_eq!(unacked_after_5_ms(false), 1, "without it the ACK waits for an answer to carry it");
     assert_eq!(unacked_after_5_ms(true), 0);
 }
+
+#[test]
+fn the_mtu_of_lo_is_what_each_family_can_say() {
+    let mut net = Net::new();
+    let (v4, v6) = ("127.0.0.1".parse().expect("address"), "::1".parse().expect("address"));
+    let mtu = |dst| net.a.stack.ip().route(net.now, dst, None, None).expect("lo").mtu;
+    assert_eq!((mtu(v4), mtu(v6)), (65_535, 65_536));
+    // A datagram that fills it arrives whole.
+    let receiver = net.a.socket(net.now, Domain::V4, SocketKind::Dgram);
+    let to: SocketAddr = "127.0.0.1:53".parse().expect("address");
+    net.a.stack.bind(receiver, to).expect("bind");
+    let sender = net.a.socket(net.now, Domain::V4, SocketKind::Dgram);
+    let sent = net.a.stack.send_to(net.now, sender, Some(to), &[5; 65_507], &mut net.a.store);
+    assert_eq!(sent, Ok(65_507));
+    net.run_ms(1);
+    let fifo = net.a.stack.fifo(receiver).expect("fifo");
+    let (_, data, _) = net.a.store.receive(fifo).expect("a datagram");
+    assert_eq!(data.len(), 65_507);
+}
