@@ -110,6 +110,7 @@ impl Connection {
 
     fn established(&mut self, now: Instant, env: &mut Env<'_>) {
         self.state = State::Established;
+        self.stats.last_recv = now;
         env.mib.inc(Mib::TcpCurrEstab);
         // Now the MSS and the first RTT are known: both belong to how an algorithm begins.
         self.set_congestion(now, self.cc.name(), env.cfg);
@@ -148,7 +149,8 @@ impl Connection {
         let pos = self.send_position(ack);
         if self.state == State::SynReceived {
             // RFC 9293, 3.10.7.4: "If the segment acknowledgment is not acceptable, form a reset segment <SEQ=SEG.ACK>".
-            if pos != 1 && !(pos >= 1 && pos <= self.nxt as i64) {
+            // Nothing is acceptable before our own SYN has left: its number could only be guessed.
+            if pos < 1 || pos > self.nxt as i64 {
                 self.due.rst_seq = Some(ack);
                 return refuse(DropReason::TcpUnsentAck);
             }

@@ -1,8 +1,10 @@
 //! One test a rule, named after it.
 
+use super::link::End;
 use super::segments::{Test, seg};
-use crate::{CloseReason, Config, Event, State};
-use stackd_base::{Duration, Mib};
+use crate::{CloseReason, Config, Connection, Event, FlowParams, IpEcn, State};
+use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib, SeqNum};
+use stackd_wire::{TcpFlags, TcpRepr};
 
 fn plain() -> Config {
     Config { timestamps: false, congestion: "reno", ..Config::default() }
@@ -201,4 +203,66 @@ fn quick_acks_first_then_every_second_segment() {
         acks += u32::from(t.next().is_some());
     }
     assert!((30..=46).contains(&acks), "{acks} ACKs for 60 segments");
+}
+
+/// Found by fuzzing: a guessed ACK that came before the SYN-ACK had left established the connection at position 0, where data must not be.
+#[test]
+fn nothing_acknowledges_a_syn_ack_that_has_not_left() {
+    let cfg = Config::default();
+    let syn = TcpRepr {
+        src_port: 2,
+        dst_port: 1,
+        seq: SeqNum(500),
+        flags: TcpFlags::SYN,
+        window: 1000,
+        ..TcpRepr::default()
+    };
+    let now = Instant::from_nanos(1_000_000_000);
+    let conn = Connection::accept(&cfg, FlowParams::new(1, 2), SeqNum(7), &syn, now);
+    let mut end = End::new(conn, cfg, 1);
+    let ack = TcpRepr { seq: SeqNum(501), ack: Some(SeqNum(8)), flags: TcpFlags::NONE, ..syn };
+    let got = end.with(|c, env| c.handle_segment(now, &ack, 0, IpEcn::NotEct, env));
+    assert_eq!(got.drop, Some(DropReason::TcpUnsentAck));
+    assert_eq!(end.conn.state(), State::SynReceived);
+}
+
+/// Found by fuzzing: what pacing held back went on waking a connection that was aborted meanwhile.
+#[test]
+fn a_closed_connection_waits_for_nothing() {
+    let cfg = Config { max_pacing_rate: Bandwidth::from_bytes_per_sec(100_000), ..Config::default() };
+    let flow = FlowParams { port_paces: false, ..FlowParams::new(1, 2) };
+    let now = Instant::from_nanos(1_000_000_000);
+    let conn = Connection::connect(&cfg, flow, SeqNum(7), now);
+    let mut end = End::new(conn, cfg, 1);
+    assert!(end.with(|c, env| c.poll_transmit(now, env)).is_some());
+    let answer = TcpRepr {
+        src_port: 2,
+        dst_port: 1,
+        seq: SeqNum(500),
+        ack: Some(SeqNum(8)),
+        flags: TcpFlags::SYN,
+        window: 60_000,
+        ..TcpRepr::default()
+    };
+    end.with(|c, env| c.handle_segment(now, &answer, 0, IpEcn::NotEct, env));
+    end.with(|c, env| c.handle_written(now, 10_000, env));
+    while end.with(|c, env| c.poll_transmit(now, env)).is_some() {}
+    assert!(end.conn.next_deadline().is_some(), "pacing holds segments back");
+    end.with(|c, env| c.handle_abort(env));
+    assert_eq!(end.conn.next_deadline(), None);
+}
+
+#[test]
+fn a_shorter_keepalive_time_counts_at_once() {
+    let cfg = Config { keepalive: true, ..Config::default() };
+    let mut t = Test::established(cfg);
+    let start = t.now;
+    assert_eq!(t.end.conn.next_deadline(), Some(start + Duration::from_secs(7200)));
+    t.end.cfg.keepalive_time = Duration::from_secs(60);
+    let now = start + Duration::from_secs(10);
+    t.end.with(|c, env| c.rearm_keepalive(now, env.cfg));
+    assert_eq!(t.end.conn.next_deadline(), Some(start + Duration::from_secs(60)));
+    t.end.cfg.keepalive = false;
+    t.end.with(|c, env| c.rearm_keepalive(now, env.cfg));
+    assert_eq!(t.end.conn.next_deadline(), None);
 }
