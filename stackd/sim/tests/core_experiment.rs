@@ -86,3 +86,13 @@ fn bbr_fills_a_path_with_an_mtu_of_16_kilobytes() {
         assert!(r.goodput >= 500 * MBIT, "seed {seed}: {} Mbit/s with its start", r.goodput / MBIT);
     }
 }
+
+/// Seeds that once crept or stayed in STARTUP: a receive buffer of twice the rate, with a round trip's worth of bytes always behind holes,
+/// held the rate where it was; and a full send buffer counted as an application without data.
+#[test]
+fn buffers_that_are_the_limit_do_not_confuse_bbr() {
+    for (seed, wmem, least) in [(8, 512_000_000, 7_500), (9, 512_000_000, 7_500), (8, 250_000_000, 4_500)] {
+        let r = run(&experiment("bbr", 12).buffers(wmem, 512_000_000).seed(seed));
+        assert!(r.goodput_second_half >= least * MBIT, "seed {seed} {wmem}: {}", r.goodput_second_half / MBIT);
+    }
+}

@@ -22,6 +22,8 @@ pub(crate) struct RecvWindow {
     pub space: u64,
     round_start: Instant,
     round_consumed: u64,
+    /// Most bytes that waited behind a hole in this round.
+    round_waiting: u64,
     window_round: Option<(u64, Instant)>,
 }
 
@@ -42,6 +44,7 @@ impl RecvWindow {
             space: (10 * u64::from(mss)).min(rcvbuf / 2).min(65_535),
             round_start: now,
             round_consumed: 0,
+            round_waiting: 0,
             window_round: None,
         }
     }
@@ -126,11 +129,14 @@ impl RecvWindow {
     /// stream; `waiting`: bytes beyond it. True when the buffer grew.
     ///
     /// What counts is what the application took. Where it keeps up with `head`, bytes behind a hole count too: it would have
-    /// taken them, and a hole that takes a round trip to fill must not look like a slow reader.
+    /// taken them, and a hole that takes a round trip to fill must not look like a slow reader. They also need room of their own, on
+    /// top of what the sender may have on its way: with steady loss something always waits, for a round trip or two, and
+    /// a buffer of twice the rate alone would hold the rate where it is.
     pub fn adjust(&mut self, cfg: &Config, now: Instant, head: u64, waiting: u64, mss: u32, mem: &MemAccount) -> bool {
         let Some(rtt) = self.rtt else {
             return false;
         };
+        self.round_waiting = self.round_waiting.max(waiting);
         if now - self.round_start < rtt {
             return false;
         }
@@ -138,20 +144,28 @@ impl RecvWindow {
         let copied = passed.saturating_sub(self.round_consumed);
         self.round_start = now;
         self.round_consumed = passed.max(self.round_consumed);
-        if copied <= self.space {
+        let waited = core::mem::take(&mut self.round_waiting);
+        if copied <= self.space && waited == 0 {
             return false;
         }
         let grew = if cfg.moderate_rcvbuf && cfg.rcvbuf.is_none() && !mem.under_pressure() {
             let base = 2 * copied + 16 * u64::from(mss);
-            let ahead = (u128::from(base) * u128::from(copied - self.space) / u128::from(self.space.max(1))) as u64;
-            let want = base.saturating_add(ahead.saturating_mul(2)).min(cfg.rmem[2]);
+            let room = match copied.checked_sub(self.space) {
+                // The rate grows: room for what it will be two round trips from now.
+                Some(more) if more > 0 => {
+                    let ahead = u128::from(base) * u128::from(more) / u128::from(self.space.max(1));
+                    (ahead as u64).saturating_mul(2)
+                }
+                _ => waited,
+            };
+            let want = base.saturating_add(room).min(cfg.rmem[2]);
             let grew = want > self.rcvbuf;
             self.rcvbuf = self.rcvbuf.max(want);
             grew
         } else {
             false
         };
-        self.space = copied;
+        self.space = self.space.max(copied);
         grew
     }
 }

@@ -496,9 +496,12 @@ impl Connection {
         }
     }
 
-    /// The application has nothing more, and nothing else limits us (draft-cheng-iccrg-delivery-rate-estimation, 3.4).
+    /// The application has nothing more, and nothing else limits us (draft-cheng-iccrg-delivery-rate-estimation, 3.4). One that filled the send
+    /// buffer has more: taken for a pause, it would keep BBR in STARTUP, at nearly three times the path's rate, for as long as the
+    /// buffer is the limit.
     fn note_app_limited(&mut self) {
         if self.nxt > 1
+            && self.written < self.tx_limit()
             && self.queued_below < u64::from(self.mss)
             && self.board.in_flight() < self.cwnd
             && self.board.lost_out() <= self.board.retrans_out()
