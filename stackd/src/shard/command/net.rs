@@ -360,7 +360,12 @@ fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError
     };
     let congctl = match &*r.congestion_control {
         "" => None,
-        name => Some(CcName::new(name).ok_or_else(|| StatusError::invalid("congctl", name, "not a name"))?),
+        name => {
+            let known = CcName::new(name).filter(|_| stackd_tcp::cc::AVAILABLE.contains(&name));
+            Some(known.ok_or_else(|| {
+                StatusError::invalid("congctl", name, "not a congestion control of this build; want reno, cubic or bbr")
+            })?)
+        }
     };
     let some = |n: u32| (n != 0).then_some(n);
     Ok(Route {
