@@ -157,3 +157,37 @@ fn what_is_no_socket_of_ours_is_refused_as_linux_does() {
     assert_eq!(ask(AF_INET, SOCK_STREAM, IPPROTO_UDP), Err(Errno::EPROTONOSUPPORT));
     assert!(ask(AF_INET6, SOCK_DGRAM | 0o4000, IPPROTO_UDP).is_ok(), "SOCK_NONBLOCK is the client's business");
 }
+
+#[test]
+fn a_datagram_socket_holds_what_so_rcvbuf_says() {
+    const SO_RCVBUF: i32 = 8;
+    let mut w = World::new();
+    let session = w.session(1);
+    let mut held = |rcvbuf: Option<u32>| {
+        let open = SocketCall::Socket { family: AF_INET, kind: SOCK_DGRAM, protocol: 0 };
+        let Ok(SocketResult::Socket(socket)) = w.call(session, open) else { panic!("a socket") };
+        if let Some(bytes) = rcvbuf {
+            let value = bytes.to_ne_bytes().to_vec();
+            w.call(session, SocketCall::SetOption { socket, level: SOL_SOCKET, name: SO_RCVBUF, value })
+                .expect("an option");
+        }
+        let local = "127.0.0.1:0".parse().expect("an address");
+        let Ok(SocketResult::Bound(local)) = w.call(session, SocketCall::Bind { socket, local }) else {
+            panic!("bound")
+        };
+        for _ in 0..1000 {
+            let data = Bytes::from_static(&[7; 1000]);
+            w.call(session, SocketCall::Send { socket, data, to: Some(local) }).expect("sent to itself");
+        }
+        let mut n = 0;
+        while w.call(session, SocketCall::Receive { socket, max: 2000, peek: false }).is_ok() {
+            n += 1;
+        }
+        w.call(session, SocketCall::Close { socket }).expect("open");
+        n
+    };
+    let (usual, small, large) = (held(None), held(Some(8192)), held(Some(100_000)));
+    // socket(7): "The kernel doubles this value ... when it is set using setsockopt(2)". A record is 64 bytes longer than its data.
+    assert_eq!(small, 2 * 8192 / 1088, "data and header, in records of 64 bytes");
+    assert!(small < large && large <= usual, "{small} {large} {usual}");
+}

@@ -354,13 +354,20 @@ impl Shard {
         }
     }
 
+    /// Whether every connection's bytes and FIN are acknowledged. What the peers still have to say, nobody is left to read.
+    fn all_said(&self, now: Instant) -> bool {
+        use stackd_netstack::{DiagState, SocketKind};
+        let done = [DiagState::FinWait2, DiagState::TimeWait, DiagState::Close, DiagState::Listen];
+        self.core.stack.sockets(now).all(|s| s.kind == SocketKind::Dgram || done.contains(&s.state))
+    }
+
     fn stop_when_done(&mut self, now: Instant) {
         let Some(limit) = self.stop_at else { return };
         // TIME_WAIT is this end's promise not to reuse the port; a daemon that ends cannot keep it and need not wait for it.
         let left = self.core.store.sessions().count();
         // Nobody will repeat the resets and datagrams that are still queued, nor those on an emulated path.
         let queued = self.core.stack.ip().ports().iter().any(|p| !p.qdisc().is_empty());
-        if left == 0 && !queued && !self.ports.iter().any(Port::is_busy) {
+        if !queued && !self.ports.iter().any(Port::is_busy) && (left == 0 || self.all_said(now)) {
             self.finished = true;
         } else if now >= limit {
             tracing::warn!(sessions = left, "time is up; unfinished connections are cut");

@@ -59,6 +59,8 @@ pub(super) struct Fifo {
     /// What the stack was told: end of the written stream, and what was read of the received one.
     told_head: u64,
     told_tail: u64,
+    /// Datagram records that may wait to be read, in bytes.
+    datagram_limit: u64,
 }
 
 /// What a client did to its FIFO since the stack last heard of it.
@@ -269,7 +271,15 @@ impl ByteStore for Store {
         }
         socket.fifo = Some(FifoId(id as u32));
         entry.fifos += 1;
-        self.fifos.insert(Fifo { session, number, kind, bytes, told_head: 0, told_tail: 0 });
+        self.fifos.insert(Fifo {
+            session,
+            number,
+            kind,
+            bytes,
+            told_head: 0,
+            told_tail: 0,
+            datagram_limit: DATAGRAM_BUFFER,
+        });
         Ok(FifoId(id as u32))
     }
 
@@ -343,12 +353,18 @@ impl ByteStore for Store {
         });
     }
 
+    fn rx_datagram_limit(&mut self, fifo: FifoId, bytes: u64) {
+        if let Some(f) = self.fifo(fifo) {
+            f.datagram_limit = bytes.min(MAX_HEAP_FIFO);
+        }
+    }
+
     fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, data: &[u8]) -> bool {
         if !self.has_room(fifo, data.len() as u64) {
             return false;
         }
         let pushed = self
-            .settle(fifo, |f| f.bytes.rx().push_datagram(from, RawSlice::from(data), DATAGRAM_BUFFER))
+            .settle(fifo, |f| f.bytes.rx().push_datagram(from, RawSlice::from(data), f.datagram_limit))
             .unwrap_or(false);
         if pushed {
             self.after_publish(fifo);

@@ -59,6 +59,29 @@ impl Stack {
         removed
     }
 
+    /// Gives the queue in front of a device other parameters; what is queued and what was counted stays. False: it is of another kind and
+    /// has to be replaced.
+    ///
+    /// # Errors
+    /// An unknown interface, parameters that contradict each other.
+    pub fn change_qdisc(&mut self, now: Instant, port: PortId, config: &QdiscConfig) -> Result<bool, QdiscError> {
+        let p = self.ip.port_mut(port).ok_or(QdiscError::NoPort(port.0))?;
+        if p.qdisc().kind() != config.kind() {
+            return Ok(false);
+        }
+        let mut dropped = Vec::new();
+        match p.qdisc_mut().change(config, now, &mut dropped) {
+            // Kinds without parameters change by being replaced.
+            Err(ConfigError::WrongKind { .. }) => return Ok(false),
+            result => result?,
+        }
+        for d in dropped {
+            self.drops.count(d.reason);
+            self.handle_tx_complete(now, &d.packet);
+        }
+        Ok(true)
+    }
+
     /// Puts another queue in front of a device; what is queued moves over as far as it fits.
     ///
     /// # Errors

@@ -213,10 +213,12 @@ impl Shard {
         }
         let queued = |shard: &Self| shard.core.stack.ip().port(id).map_or(0, |p| p.qdisc().len()) as u64;
         let before = queued(self);
-        self.core
-            .stack
-            .replace_qdisc(now, id, &config)
-            .map_err(|e| StatusError::invalid("qdisc", "", e.to_string()))?;
+        let refused = |e: stackd_netstack::QdiscError| StatusError::invalid("qdisc", "", e.to_string());
+        // As Linux: one of the same kind is changed and keeps its statistics; `add` and `del` begin anew.
+        let in_place = matches!(verb, QdiscVerb::Change | QdiscVerb::Replace);
+        if !in_place || !self.core.stack.change_qdisc(now, id, &config).map_err(refused)? {
+            self.core.stack.replace_qdisc(now, id, &config).map_err(refused)?;
+        }
         let packets_kept = queued(self);
         Ok(v1::QdiscModifyResponse { packets_kept, packets_dropped: before.saturating_sub(packets_kept) })
     }
