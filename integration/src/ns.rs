@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use rustix::thread::UnshareFlags;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -51,6 +52,18 @@ fn nsrun() -> Result<std::path::PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Builds the programs, then replaces this process by itself in a fresh namespace, with `--inside` in front of its arguments.
+/// Returns only on failure: for want of a namespace or a TAP, with the reason.
+pub fn relaunch_inside() -> Result<()> {
+    crate::bins::build()?;
+    if let Some(why) = support().no_netns.as_ref().or(support().no_tap.as_ref()) {
+        anyhow::bail!("this needs a network namespace and a TAP: {why}");
+    }
+    let mut command = inside(std::env::current_exe()?)?;
+    command.env("STACKD_TEST_PREBUILT", "1").arg("--inside").args(std::env::args_os().skip(1));
+    Err(command.exec()).context("cannot start again inside a network namespace")
 }
 
 /// Moves this process into a fresh network namespace (and a user namespace if it is not root), and brings `lo` up.

@@ -78,6 +78,9 @@ enum Mode {
     },
 }
 
+/// Latencies above a minute count as a minute.
+const LONGEST_NS: u64 = 60_000_000_000;
+
 /// First byte of a connection: what the server shall do with it.
 const SINK: u8 = b'S';
 const ECHO: u8 = b'E';
@@ -227,7 +230,7 @@ fn rr(net: &dyn Net, addr: SocketAddr, limit: Duration, size: usize) -> Result<L
     stream.write_all(&[ECHO])?;
     let request = vec![0x5a; size];
     let mut response = vec![0; size];
-    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3)?;
     let start = Instant::now();
     let mut last = start;
     while last - start < limit {
@@ -241,7 +244,7 @@ fn rr(net: &dyn Net, addr: SocketAddr, limit: Duration, size: usize) -> Result<L
 }
 
 fn crr(net: &dyn Net, addr: SocketAddr, count: u64) -> Result<LatencyResult> {
-    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3)?;
     let start = Instant::now();
     for i in 0..count {
         let begin = Instant::now();

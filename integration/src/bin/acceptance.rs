@@ -5,8 +5,7 @@
 use anyhow::{Result, bail};
 use clap::Parser;
 use stackd_integration::bed::Bed;
-use stackd_integration::{bins, ns, scenario};
-use std::os::unix::process::CommandExt;
+use stackd_integration::{ns, scenario};
 use std::time::Instant;
 
 /// Full-size end-to-end scenarios against Linux.
@@ -30,17 +29,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     if !args.inside {
-        bins::build()?;
-        let support = ns::support();
-        if let Some(why) = support.no_netns.as_ref().or(support.no_tap.as_ref()) {
-            bail!("the scenarios need a network namespace and a TAP: {why}");
-        }
-        return Err(ns::inside(std::env::current_exe()?)?
-            .env("STACKD_TEST_PREBUILT", "1")
-            .arg("--inside")
-            .args(std::env::args_os().skip(1))
-            .exec()
-            .into());
+        return ns::relaunch_inside();
     }
     let mut failed = 0;
     for v6 in [false, true] {

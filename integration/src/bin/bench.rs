@@ -1,10 +1,9 @@
 //! `cargo bench-pairs`: each row of the design's table, stackd against native Linux, in the same run.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use stackd_integration::bench::{self, Method, Row};
-use stackd_integration::{bins, ns};
-use std::os::unix::process::CommandExt;
+use stackd_integration::ns;
 
 /// Benchmarks in namespaces of their own, paired with native Linux.
 #[derive(Parser, Debug)]
@@ -30,17 +29,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     if !args.inside {
-        bins::build()?;
-        let support = ns::support();
-        if let Some(why) = support.no_netns.as_ref().or(support.no_tap.as_ref()) {
-            bail!("benchmarks need a network namespace and a TAP: {why}");
-        }
-        return Err(ns::inside(std::env::current_exe()?)?
-            .env("STACKD_TEST_PREBUILT", "1")
-            .arg("--inside")
-            .args(std::env::args_os().skip(1))
-            .exec()
-            .into());
+        return ns::relaunch_inside();
     }
     let dir = tempfile::tempdir()?;
     let topology = bench::topology::Topology::new(dir.path(), &args.config)?;
