@@ -122,6 +122,8 @@ pub enum CcEvent {
     TxStart { now: Instant, app_limited: bool },
     /// Slow start after idle: idle longer than an RTO, `net.ipv4.tcp_slow_start_after_idle` = 1.
     IdleRestart { now: Instant, idle: Duration, rto: Duration },
+    /// The send buffer, which had been the limit, became much larger (`tcp_wmem` was raised): how fast the path is nobody knows.
+    BufferGrew,
     /// The path's MSS changed.
     MssChanged { mss: u32 },
 }

@@ -173,7 +173,7 @@ impl CongestionControl for Reno {
             CcEvent::ExitRecovery { .. } => self.window.settle(),
             CcEvent::Undo { .. } => self.window.undo(),
             CcEvent::IdleRestart { idle, rto, .. } => self.window.restart_after_idle(idle, rto),
-            CcEvent::TxStart { .. } => {}
+            CcEvent::TxStart { .. } | CcEvent::BufferGrew => {}
             CcEvent::MssChanged { mss } => {
                 self.window.rescale(self.mss, mss);
                 self.mss = mss.max(1);

@@ -519,6 +519,13 @@ impl Connection {
         let packets = u64::from(self.cwnd.max(self.reordering + 1).max(env.cfg.initial_cwnd));
         let factor = if self.cc.owns_recovery_cwnd() { 3 } else { 2 };
         let want = packets * u64::from(self.mss) * factor;
-        self.sndbuf = self.sndbuf.max(want.min(env.cfg.wmem[2]));
+        let grown = self.sndbuf.max(want.min(env.cfg.wmem[2]));
+        // Growth by the window comes in steps of an ACK. Twice as much at once is an operator's doing.
+        let was_the_limit = self.written >= self.tx_limit() || self.stats.was_sndbuf_limited();
+        if grown >= 2 * self.sndbuf && was_the_limit {
+            self.control = self.cc.on_event(CcEvent::BufferGrew, env.rng);
+            self.take_control(env.cfg);
+        }
+        self.sndbuf = grown;
     }
 }

@@ -48,6 +48,11 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
+    /// The send buffer holds the sender back.
+    pub fn was_sndbuf_limited(&self) -> bool {
+        self.chrono == Chrono::Sndbuf
+    }
+
     pub fn switch_chrono(&mut self, now: Instant, to: Chrono) {
         let (busy, rwnd, sndbuf) = self.chrono_at(now);
         (self.busy, self.rwnd, self.sndbuf) = (busy, rwnd, sndbuf);

@@ -66,3 +66,18 @@ fn a_fixed_buffer_stays_and_a_slow_reader_does_not_make_it_grow() {
     assert_eq!(p.ends[0].conn.state(), State::Established);
     assert_eq!(p.ends[0].mib.get(Mib::TcpExtTCPTimeouts), 0);
 }
+
+/// `sysctl -w net.ipv4.tcp_wmem` on a live flow: BBR had taken the small buffer's rate for the path's, and would have probed its way up by
+/// a quarter every eight round trips.
+#[test]
+fn bbr_takes_a_raised_send_buffer_at_once() {
+    let small = Config { wmem: [4096, 16_384, 1 << 20], ..config("bbr") };
+    let mut p = Pair::new(small, config("bbr"), Impair { loss: percent(1), ..Impair::clean(1000, 50) }, 8);
+    p.ends[0].to_write = 4 << 30;
+    p.run(Duration::from_millis(1500), |_| false);
+    let before = p.ends[1].conn.rx_head();
+    p.ends[0].cfg.wmem[2] = 64 << 20;
+    p.run(Duration::from_millis(2500), |_| false);
+    let mbit = (p.ends[1].conn.rx_head() - before) as f64 * 8.0 / 2.5e6;
+    assert!(mbit > 300.0, "{mbit} Mbit/s, {} before", before as f64 * 8.0 / 1.5e6);
+}

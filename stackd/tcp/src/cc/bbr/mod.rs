@@ -210,6 +210,14 @@ impl CongestionControl for Bbr {
                     self.restart_from_idle(now, rng);
                 }
             }
+            // The rate stopped growing for want of a buffer, not of a path.
+            CcEvent::BufferGrew => {
+                self.model.reopen_pipe();
+                if !matches!(self.mode, Mode::ProbeRtt(_)) {
+                    self.mode = Mode::Startup;
+                    self.update_gains();
+                }
+            }
             // BBR's model outlives an idle span, and pacing bounds the burst: no slow start.
             CcEvent::IdleRestart { .. } => {}
             CcEvent::MssChanged { mss } => {

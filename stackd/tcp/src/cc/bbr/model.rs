@@ -184,6 +184,12 @@ impl Model {
         }
     }
 
+    /// Looks for the path's rate from the beginning.
+    pub(super) fn reopen_pipe(&mut self) {
+        self.pipe_is_full = false;
+        self.forget_full_pipe_evidence();
+    }
+
     pub(super) fn forget_full_pipe_evidence(&mut self) {
         self.full_bw = Bandwidth::ZERO;
         self.full_bw_rounds = 0;

@@ -119,6 +119,7 @@ impl CongestionControl for Cubic {
                     epoch.skip(now - self.last_ack);
                 }
             }
+            CcEvent::BufferGrew => {}
             CcEvent::IdleRestart { idle, rto, .. } => {
                 self.window.restart_after_idle(idle, rto);
                 self.epoch = None;
