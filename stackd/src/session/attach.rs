@@ -150,6 +150,9 @@ impl Drop for Server {
     }
 }
 
+/// A client that was welcomed: its place, who it is, its memory, its rings.
+type Welcomed = (SessionPlace, v1::Process, DaemonSession, Vec<DaemonRing>);
+
 struct Worker {
     listener: OwnedFd,
     stop: Arc<OwnedFd>,
@@ -257,13 +260,7 @@ impl Worker {
         }
     }
 
-    fn welcome(
-        &self,
-        fd: &OwnedFd,
-        version: u16,
-        wanted: u32,
-        name: &str,
-    ) -> Result<(SessionPlace, v1::Process, DaemonSession, Vec<DaemonRing>), (Errno, String)> {
+    fn welcome(&self, fd: &OwnedFd, version: u16, wanted: u32, name: &str) -> Result<Welcomed, (Errno, String)> {
         let process =
             identify(fd.as_fd(), name).map_err(|e| (Errno::EACCES, format!("who are you? SO_PEERCRED: {e}")))?;
         let place = self.sessions.enter().ok_or_else(|| {
@@ -283,11 +280,7 @@ impl Worker {
         Ok((place, process, memory, rings))
     }
 
-    fn hand_over(
-        &mut self,
-        (place, process, memory, rings): (SessionPlace, v1::Process, DaemonSession, Vec<DaemonRing>),
-        lease: OwnedFd,
-    ) {
+    fn hand_over(&mut self, (place, process, memory, rings): Welcomed, lease: OwnedFd) {
         let shard = self.next_shard % self.shards.len();
         self.next_shard = shard + 1;
         tracing::debug!(session = place.id, pid = process.pid, uid = process.uid, comm = %process.comm, shard, "attached");

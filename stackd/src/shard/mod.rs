@@ -101,9 +101,9 @@ impl Shard {
         let clock = Monotonic;
         let now = clock.now();
         let stack = setup::stack(index, config, args, &ports, now, seed)?;
-        let mut waiter = Waiter::new(mailbox.bell.clone(), Duration::from_micros(config.spin_us))?;
+        let waiter = Waiter::new(mailbox.bell.clone(), Duration::from_micros(config.spin_us))?;
         for port in &ports {
-            port.register(&mut waiter)?;
+            port.register(&waiter)?;
         }
         Ok(Self {
             index: index as u8,
