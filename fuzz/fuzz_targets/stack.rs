@@ -440,7 +440,9 @@ fn finish(bed: &mut Bed) {
             assert_eq!(bed.stack.tcp_memory(), 0, "memory accounted to nobody");
             return;
         }
-        let next = bed.stack.next_deadline().expect("sockets are left and nothing will ever happen");
+        let Some(next) = bed.stack.next_deadline() else {
+            panic!("sockets are left and nothing will ever happen: {:#?}", bed.stack.sockets(bed.now).collect::<Vec<_>>());
+        };
         bed.now = bed.now.max(next) + Duration::from_nanos(1);
         bed.stack.handle_timers(bed.now, &mut bed.store);
     }
