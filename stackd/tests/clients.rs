@@ -1,5 +1,6 @@
 //! Clients through a real daemon: bytes over loopback, and what a sudden death leaves behind.
 
+#![allow(clippy::disallowed_methods, reason = "a client program has threads of its own")]
 #![allow(dead_code, reason = "each test file uses its part of `common`")]
 mod common;
 

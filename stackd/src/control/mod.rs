@@ -34,22 +34,25 @@ use stackd_proto::{
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
+use crate::clock::Monotonic;
+use stackd_base::Clock as _;
+
 use self::{access::AccessLayer, backend::Backend, deadline::DeadlineLayer};
 
 /// The moment from which answers count their nanoseconds (`at_ns`) and `netctl doctor` the uptime.
 #[derive(Clone, Copy, Debug)]
-pub struct Started(std::time::Instant);
+pub struct Started(stackd_base::Instant);
 
 impl Default for Started {
     fn default() -> Self {
-        Self(std::time::Instant::now())
+        Self(Monotonic.now())
     }
 }
 
 impl Started {
     /// Time since then.
     pub fn age(self) -> Duration {
-        self.0.elapsed()
+        Duration::from_nanos(Monotonic.now().saturating_since(self.0).as_nanos())
     }
 
     /// Nanoseconds since then.

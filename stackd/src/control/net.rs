@@ -267,7 +267,6 @@ impl QdiscService for Service {
             device: qdisc.device,
             handle: qdisc.handle,
             options: qdisc.options,
-            ..request.clone()
         });
         let answers = self
             .backend
