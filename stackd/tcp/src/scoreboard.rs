@@ -386,7 +386,7 @@ impl Scoreboard {
                     break;
                 }
                 if !expired(sent_at) {
-                    out.waiting = true;
+                    out.waiting = Some(sent_at);
                     judged = false;
                     break;
                 }
@@ -570,6 +570,6 @@ pub(crate) struct RackOutcome {
     pub lost: u32,
     /// Of those, retransmissions.
     pub retrans_lost: u32,
-    /// The reordering window of some packet is still open.
-    pub waiting: bool,
+    /// The reordering window of some packet is still open: when that packet left.
+    pub waiting: Option<Instant>,
 }

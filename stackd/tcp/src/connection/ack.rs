@@ -266,9 +266,10 @@ impl Connection {
         let allowance = self.rack.rtt + wnd;
         let found = self.board.rack_detect(newest, |sent| sent + allowance <= now);
         env.mib.add(Mib::TcpExtTCPLostRetransmit, u64::from(found.retrans_lost));
-        if found.waiting {
-            // 6.2: all that left before the newest delivered packet can be judged then.
-            let at = (newest_sent_at + allowance).max(now + Duration::from_micros(1));
+        if let Some(sent_at) = found.waiting {
+            // 6.2: all that left before the newest delivered packet can be judged then; one whose departure pacing put later, not before
+            // its own time (else the timer would spin until then).
+            let at = (newest_sent_at.max(sent_at) + allowance).max(now + Duration::from_micros(1));
             self.timer = Some((RetransTimer::Reorder, at));
         } else if matches!(self.timer, Some((RetransTimer::Reorder, _))) {
             self.timer = None;
