@@ -13,6 +13,9 @@ use std::process::{Command, ExitCode};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// Which call came back, and with what.
+type Woken = (&'static str, std::io::Result<()>);
+
 /// Nothing here takes a second on a quiet machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -147,7 +150,7 @@ fn blocked(
     session: &Session,
     name: &'static str,
     call: impl FnOnce(&Session) -> std::io::Result<()> + Send + 'static,
-) -> Result<(rustix::thread::Pid, mpsc::Receiver<(&'static str, std::io::Result<()>)>)> {
+) -> Result<(rustix::thread::Pid, mpsc::Receiver<Woken>)> {
     let (say, hear) = mpsc::channel();
     let (born, birth) = mpsc::channel();
     let session = session.clone();

@@ -41,37 +41,37 @@ macro_rules! opcodes {
 opcodes! {
     /// Does nothing; answers 0. Measures a round trip.
     Nop = 0;
-    /// socket(2): args[0] = AF_INET or AF_INET6, args[1] = SOCK_STREAM or SOCK_DGRAM, args[2] = protocol. Result: the socket number; args[0] = its generation.
+    /// socket(2): `args[0]` = AF_INET or AF_INET6, `args[1]` = SOCK_STREAM or SOCK_DGRAM, `args[2]` = protocol. Result: the socket number; `args[0]` = its generation.
     Socket = 1;
     /// bind(2): argument = address.
     Bind = 2;
-    /// listen(2): args[0] = backlog (i32).
+    /// listen(2): `args[0]` = backlog (i32).
     Listen = 3;
     /// connect(2): argument = address. Completes when connected or failed; with [`FLAG_NONBLOCK`] at once with EINPROGRESS.
     Connect = 4;
-    /// accept(2). With [`FLAG_NONBLOCK`] EAGAIN instead of waiting. Result: the new socket's number; args[0] = its generation; argument = the peer's address.
+    /// accept(2). With [`FLAG_NONBLOCK`] EAGAIN instead of waiting. Result: the new socket's number; `args[0]` = its generation; argument = the peer's address.
     Accept = 5;
-    /// shutdown(2): args[0] = 0 read, 1 write, 2 both. What was published in the FIFO before is sent before the FIN.
+    /// shutdown(2): `args[0]` = 0 read, 1 write, 2 both. What was published in the FIFO before is sent before the FIN.
     Shutdown = 6;
     /// close(2): the number may be given out again as soon as this was taken.
     Close = 7;
-    /// setsockopt(2): args[0] = level, args[1] = name, argument = value.
+    /// setsockopt(2): `args[0]` = level, `args[1]` = name, argument = value.
     SetSockOpt = 8;
-    /// getsockopt(2): args[0] = level, args[1] = name, args[2] = most bytes wanted (at most [`ARG_BYTES`]). Result 0; argument = value.
+    /// getsockopt(2): `args[0]` = level, `args[1]` = name, `args[2]` = most bytes wanted (at most [`ARG_BYTES`]). Result 0; argument = value.
     GetSockOpt = 9;
     /// getsockname(2): argument = address.
     GetSockName = 10;
     /// getpeername(2): argument = address.
     GetPeerName = 11;
-    /// One-shot poll: args[0] = EPOLL* mask; ERR and HUP are always waited for. Result: the bits that hold.
+    /// One-shot poll: `args[0]` = EPOLL* mask; ERR and HUP are always waited for. Result: the bits that hold.
     PollAdd = 12;
-    /// Takes a `PollAdd` back: args[0] = its `user_data`. Result 0, or ENOENT when it has completed; the poll itself completes with ECANCELED.
+    /// Takes a `PollAdd` back: `args[0]` = its `user_data`. Result 0, or ENOENT when it has completed; the poll itself completes with ECANCELED.
     PollRemove = 13;
     /// Look at this socket's `tx_head` and `rx_tail`. No completion.
     Kick = 14;
     /// As `Kick`, with a completion (0): all that was published is known to the stack when it arrives.
     Consumed = 15;
-    /// Takes any waiting call back: args[0] = its `user_data`. Result 0 or ENOENT.
+    /// Takes any waiting call back: `args[0]` = its `user_data`. Result 0 or ENOENT.
     Cancel = 16;
 }
 

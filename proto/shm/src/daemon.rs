@@ -215,7 +215,7 @@ impl DaemonSession {
 pub struct DaemonSocket {
     /// Its number in the session.
     pub sock: u32,
-    /// Goes into the completion's args[0].
+    /// Goes into the completion's `args[0]`.
     pub generation: u32,
     /// Client-to-network bytes.
     pub tx: TxReader,

@@ -60,13 +60,13 @@ pub struct Args {
     /// An address: DEVICE=ADDRESS/LEN; may be repeated
     #[arg(long, env = "STACKD_ADDRESS", value_name = "DEV=ADDR/LEN", value_delimiter = ',')]
     pub address: Vec<String>,
-    /// A device as the inside of a [[device]] table: 'name="w0", kind="wire", listen="/path"'; may be repeated
+    /// A device, written as the inside of its table in the file: 'name="w0", kind="wire", listen="/path"'; may be repeated
     #[arg(long, env = "STACKD_DEVICE", value_name = "TOML", value_delimiter = '\n')]
     pub device: Vec<String>,
-    /// A route as the inside of a [[route]] table: 'to="default", via="10.0.0.1"'; may be repeated
+    /// A route, written so: 'to="default", via="10.0.0.1"'; may be repeated
     #[arg(long, env = "STACKD_ROUTE", value_name = "TOML", value_delimiter = '\n')]
     pub route: Vec<String>,
-    /// A neighbour as the inside of a [[neighbour]] table; may be repeated
+    /// A neighbour, written so; may be repeated
     #[arg(long, env = "STACKD_NEIGHBOUR", value_name = "TOML", value_delimiter = '\n')]
     pub neighbour: Vec<String>,
 }

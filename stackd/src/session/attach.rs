@@ -1,6 +1,6 @@
 //! The attach server: who knocks, may they come in, and which shard serves them.
 //!
-//! One thread, no blocking: a client that connects and says nothing costs a descriptor for [`PATIENCE`], and no one else's time.
+//! One thread, no blocking: a client that connects and says nothing costs a descriptor for `PATIENCE`, and no one else's time.
 
 use crate::clock::Monotonic;
 use crate::config::Config;

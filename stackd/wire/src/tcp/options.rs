@@ -247,7 +247,7 @@ impl TcpOptions {
         }
     }
 
-    /// Bytes [`Self::emit`] writes: a multiple of four, at most 40.
+    /// Bytes `emit` writes: a multiple of four, at most 40.
     pub fn len(&self) -> usize {
         let p = self.plan();
         p.len
