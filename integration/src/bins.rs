@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -41,24 +42,30 @@ fn build_now() -> Result<()> {
         return Ok(());
     }
     let dir = dir()?;
-    let mut command = Command::new(cargo);
-    command.arg("build").arg("--bins").current_dir(workspace_root());
-    for package in PACKAGES {
-        command.args(["--package", package]);
+    let all: Vec<&str> = PACKAGES.iter().flat_map(|package| ["--package", package]).chain(["--bins"]).collect();
+    cargo_build(&cargo, &dir, &all)?;
+    // `cargo run --bin demo` builds only the demo of our own package.
+    if !dir.join("nsrun").exists() {
+        cargo_build(&cargo, &dir, &["--package", "stackd-integration", "--bin", "nsrun"])?;
     }
+    Ok(())
+}
+
+fn cargo_build(cargo: &OsStr, dir: &Path, what: &[&str]) -> Result<()> {
+    let mut command = Command::new(cargo);
+    command.arg("build").args(what).current_dir(workspace_root());
     match dir.file_name().and_then(|n| n.to_str()) {
-        Some("debug") => {}
+        Some("debug") | None => {}
         Some(profile) => {
             command.args(["--profile", profile]);
         }
-        None => {}
     }
     if let Some(target) = dir.parent() {
         command.arg("--target-dir").arg(target);
     }
     let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
     if !status.success() {
-        bail!("building {} failed", PACKAGES.join(", "));
+        bail!("cargo build {} failed", what.join(" "));
     }
     Ok(())
 }
