@@ -60,7 +60,8 @@ pub fn lossy_path(plan: &Plan) -> Result<Vec<Row>> {
     let left = Daemon::start(&plan.dir, "left", &config(&wire, "listen", 1, "rate = \"1gbit\"\nloss = \"1%\""))?;
     let right = Daemon::start(&plan.dir, "right", &config(&wire, "connect", 2, ""))?;
     println!(
-        "Two daemons (pids {} and {}) joined by a virtual wire: 1 Gbit/s, 100 ms round trip, 1 % loss, MTU {MTU}.\n\
+        "Two daemons (pids {} and {}) joined by a virtual wire: 1 Gbit/s, 100 ms round trip, 1 % loss,\n\
+         MTU {MTU} (large, for Reno's rate over loss is proportional to it, and it shall end within the minute).\n\
          {} MiB go from a program on the left to a program on the right, by BBR, CUBIC and Reno:\n",
         left.pid(),
         right.pid(),
