@@ -1,5 +1,6 @@
 //! Which parts of the receive stream arrived out of order. The bytes already lie in their final place.
 
+use crate::connection::check::ensure;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -49,6 +50,27 @@ impl Reassembly {
     pub fn sack_blocks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().flat_map(move |h| h.recent.iter().take(max).filter_map(|&p| h.around(p)))
     }
+    /// Ranges lie apart, beyond `rcv_nxt` and within `edge` and the stream, and their bytes are counted.
+    pub fn check(&self, rcv_nxt: u64, edge: u64, fin: Option<u64>) -> Result<(), String> {
+        let Some(held) = &self.0 else { return Ok(()) };
+        ensure!(!held.ranges.is_empty(), "reassembly: memory for nothing");
+        let (mut bytes, mut last) = (0, rcv_nxt);
+        for (&start, &end) in &held.ranges {
+            ensure!(start > last && end > start, "reassembly: {start}..{end} after {last}");
+            bytes += end - start;
+            last = end;
+        }
+        ensure!(bytes == held.bytes, "reassembly: {bytes} bytes held, counted {}", held.bytes);
+        ensure!(last <= edge, "reassembly: {last} lies beyond the window's edge {edge}");
+        ensure!(fin.is_none_or(|f| last <= f), "reassembly: {last} lies beyond the end of the stream {fin:?}");
+        ensure!(
+            held.recent.iter().all(|&p| held.around(p).is_some()),
+            "reassembly: {:?} to report, not there",
+            held.recent
+        );
+        Ok(())
+    }
+
     /// The whole held range around `at`.
     pub fn around(&self, at: u64) -> Option<(u64, u64)> {
         self.0.as_ref()?.around(at)

@@ -4,6 +4,7 @@
 //! Neighbouring sacked ranges merge, so a block that merely grows touches two entries. A second queue holds
 //! transmissions in the order they left; RACK reads it from the front and never twice.
 
+use crate::connection::check::ensure;
 use crate::rate::{RateEstimator, TxRateState};
 use stackd_base::Instant;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -541,25 +542,41 @@ impl Scoreboard {
         self.order.len()
     }
 
-    /// Checks the counts against the entries: for tests.
-    #[cfg(test)]
-    pub fn check(&self, sack: bool) {
+    /// The entries cover exactly `una..nxt`, and the counts are their sums.
+    pub fn check(&self, una: u64, nxt: u64, sack: bool) -> Result<(), String> {
         let (mut p, mut s, mut l, mut r) = (0, 0, 0, 0);
-        let mut last = 0;
+        let (mut at, mut resend) = (una, 0);
         for (&start, seg) in &self.segs {
-            assert!(start >= last && seg.end > start, "overlap at {start}");
-            last = seg.end;
+            ensure!(start == at && seg.end > start, "scoreboard: {start}..{} after {at} (from {una})", seg.end);
+            at = seg.end;
             p += seg.packets;
             s += if seg.sacked { seg.packets } else { 0 };
             l += if seg.lost { seg.packets } else { 0 };
             r += if seg.retrans { seg.packets } else { 0 };
-            assert_eq!(self.to_resend.contains(&start), seg.lost && !seg.retrans, "resend set at {start}: {seg:?}");
+            ensure!(seg.packets > 0, "scoreboard: {start}..{} in no packet", seg.end);
+            ensure!(
+                !seg.sacked || (!seg.lost && !seg.retrans),
+                "scoreboard: {start} is sacked and in recovery: {seg:?}"
+            );
+            let waits = self.to_resend.contains(&start);
+            ensure!(waits == (seg.lost && !seg.retrans), "scoreboard: {start} is to be resent, {waits}: {seg:?}");
+            resend += usize::from(waits);
         }
-        assert_eq!((p, l, r), (self.packets_out, self.lost_out, self.retrans_out));
+        ensure!(at == nxt, "scoreboard: ends at {at}, sent was {nxt}");
+        let counts = (self.packets_out, self.lost_out, self.retrans_out);
+        ensure!((p, l, r) == counts, "scoreboard: out, lost, retransmitted are {:?}, counted {counts:?}", (p, l, r));
         if sack {
-            assert_eq!(s, self.sacked_out);
+            ensure!(s == self.sacked_out, "scoreboard: {s} sacked, counted {}", self.sacked_out);
         }
-        assert!(self.to_resend.iter().all(|k| self.segs.contains_key(k)));
+        ensure!(
+            self.sacked_out + self.lost_out <= self.packets_out,
+            "scoreboard: {} sacked and {} lost of {}",
+            self.sacked_out,
+            self.lost_out,
+            self.packets_out
+        );
+        ensure!(resend == self.to_resend.len(), "scoreboard: {:?} is to be resent and not there", self.to_resend);
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The facade: one shard's whole stack.
 
 mod calls;
+mod check;
 mod config;
 mod control;
 mod cookies;

@@ -1,6 +1,7 @@
 //! The connection: its variables, its birth, and what the application asks of it.
 
 mod ack;
+pub(crate) mod check;
 mod cookie;
 mod info;
 mod input;
@@ -8,6 +9,7 @@ mod options;
 mod output;
 mod timers;
 
+pub use check::Positions;
 pub use info::TcpInfo;
 
 use crate::ack_policy::AckPolicy;

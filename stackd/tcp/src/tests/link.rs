@@ -226,7 +226,7 @@ impl Pair {
         self.ends[i].app(now);
         // The check walks everything in flight: not at every event of a long fat pipe.
         if self.order.is_multiple_of(64) || self.ends[i].conn.board.packets_out() < 64 {
-            self.ends[i].conn.board.check(self.ends[i].conn.opts.sack);
+            self.ends[i].conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod ecn_pmtu;
 mod handshake;
+mod invariants;
 mod link;
 mod loss;
 mod pair;
