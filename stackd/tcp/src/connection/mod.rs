@@ -7,6 +7,8 @@ mod info;
 mod input;
 mod options;
 mod output;
+mod recover;
+mod sack;
 mod timers;
 
 pub use check::Positions;
