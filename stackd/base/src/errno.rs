@@ -1,9 +1,11 @@
 //! Linux error numbers, as the socket layer returns them.
 
+use serde::{Deserialize, Serialize};
+
 macro_rules! errnos {
     ($($name:ident = $n:literal, $text:literal;)*) => {
         /// A Linux `errno`, as a socket call would return it. `as i32` is Linux's number.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
         #[repr(i32)]
         pub enum Errno { $(#[doc = $text] $name = $n,)* }
 

@@ -2,9 +2,10 @@
 
 use crate::Duration;
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// Bytes per second. Never compared with a gain or a count.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Bandwidth(u64);
 
 impl Bandwidth {
@@ -65,7 +66,7 @@ impl fmt::Debug for Bandwidth {
 }
 
 /// A dimensionless factor in fixed point, 1.0 = 256 (the unit of Linux's BBR, `BBR_UNIT`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Gain(pub u32);
 
 impl Gain {
@@ -89,7 +90,7 @@ impl fmt::Debug for Gain {
 }
 
 /// The most payload bytes one TCP segment may carry on this path, options already subtracted. Never zero.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Mss(u16);
 
 impl Mss {

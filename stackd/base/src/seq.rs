@@ -3,9 +3,10 @@
 use core::cmp::Ordering;
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
+use serde::{Deserialize, Serialize};
 
 /// A sequence number modulo 2^32 (RFC 9293, 3.4). Ordered within half the space: no `Ord`, because the order is not total.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct SeqNum(pub u32);
 
 impl SeqNum {

@@ -1,5 +1,6 @@
 //! When to acknowledge: delayed ACKs (RFC 1122, 4.2.3.2), quick ACKs at the start, interactive mode; as Linux decides.
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
 /// Linux's `TCP_ATO_MIN` and `TCP_DELACK_MIN`.
@@ -9,7 +10,7 @@ const DELACK_MAX: Duration = Duration::from_millis(200);
 const MAX_QUICKACKS: u32 = 16;
 
 /// Acknowledgement state of one connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AckPolicy {
     /// ACKs still to be sent at once.
     pub quick: u32,

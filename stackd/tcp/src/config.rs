@@ -1,9 +1,10 @@
 //! What a connection is told: sysctls and socket options as plain values, and the path.
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Mss};
 
 /// `net.ipv4.tcp_ecn`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum EcnMode {
     /// 0: neither asked for nor accepted.
     Off,
@@ -16,7 +17,8 @@ pub enum EcnMode {
 
 /// The TCP sysctls of a namespace with one socket's options over them. Read afresh at every call through
 /// [`Env::cfg`](crate::Env), so that a change reaches live connections.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// `tcp_wmem`: min, default, max bytes of a send buffer.
     pub wmem: [u64; 3],
@@ -29,6 +31,7 @@ pub struct Config {
     /// `tcp_moderate_rcvbuf`.
     pub moderate_rcvbuf: bool,
     /// `TCP_CONGESTION` or `tcp_congestion_control`; taken when the connection is made.
+    #[serde(with = "crate::cc::name")]
     pub congestion: &'static str,
     /// `tcp_timestamps`.
     pub timestamps: bool,
@@ -175,7 +178,7 @@ impl Default for Config {
 }
 
 /// What the connection knows of its path when it is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct FlowParams {
     /// Our port.
     pub src_port: u16,

@@ -7,10 +7,11 @@
 //! Order of calls: [`RateEstimator::on_send`] for each transmission; on each ACK [`RateEstimator::on_delivered`] for every
 //! transmission it newly acknowledges or sacks, in any order, and then [`RateEstimator::sample`] once.
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Instant};
 
 /// What one transmission remembers of the moment it left; a retransmission is stamped anew.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TxRateState {
     /// Packets delivered before it left.
     pub delivered: u64,
@@ -25,7 +26,7 @@ pub struct TxRateState {
 }
 
 /// One connection's estimator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RateEstimator {
     delivered: u64,
     delivered_ce: u64,
@@ -38,14 +39,14 @@ pub struct RateEstimator {
 }
 
 /// What the current ACK has acknowledged so far.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
 struct Pending {
     acked_sacked: u32,
     newest: Option<Newest>,
 }
 
 /// The most recently sent transmission that the current ACK acknowledges.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Newest {
     tx: TxRateState,
     sent_at: Instant,
@@ -54,7 +55,7 @@ struct Newest {
 }
 
 /// The sample `tcp_info` shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Measured {
     delivered: u64,
     interval: Duration,

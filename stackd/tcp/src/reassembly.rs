@@ -1,15 +1,16 @@
 //! Which parts of the receive stream arrived out of order. The bytes already lie in their final place.
 
 use crate::connection::check::ensure;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// Out-of-order ranges beyond `rcv_nxt`. Most connections have none most of the time: it takes room only while it holds some.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Reassembly(Option<Box<Held>>);
 
 /// Ranges, disjoint and not touching.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Held {
     ranges: BTreeMap<u64, u64>,
     /// A position in each range that should be reported, most recent first.

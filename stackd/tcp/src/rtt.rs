@@ -1,5 +1,6 @@
 //! Round-trip time: smoothing, deviation, RTO (RFC 6298) and the windowed minimum.
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
 /// RFC 6298, 2.1: "Until a round-trip time (RTT) measurement has been made ..., the sender SHOULD set RTO <- 1 second".
@@ -8,7 +9,7 @@ pub(crate) const INITIAL_RTO: Duration = Duration::from_secs(1);
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(300);
 
 /// Estimator of one connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Rtt {
     srtt: Option<Duration>,
     /// Four times the mean deviation.
@@ -86,7 +87,7 @@ impl Rtt {
 }
 
 /// Minimum over the current and the previous half of the window.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct MinFilter {
     half_start: Instant,
     current: Option<Duration>,

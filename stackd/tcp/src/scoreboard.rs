@@ -6,11 +6,12 @@
 
 use crate::connection::check::ensure;
 use crate::rate::{RateEstimator, TxRateState};
+use serde::{Deserialize, Serialize};
 use stackd_base::Instant;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One transmission, or a run of sacked ones. Positions are sequence space as `u64`, SYN = 0.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct TxSegment {
     /// One after the last position.
     pub end: u64,
@@ -41,7 +42,7 @@ impl TxSegment {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Sent {
     xmit: u64,
     start: u64,
@@ -88,7 +89,7 @@ pub(crate) struct Newest {
 /// Order in which packets left: by transmission, and by sequence within a GSO segment. RFC 8985, 6.1 orders by time and breaks ties by
 /// sequence; on a coarse clock a retransmission and new data of one tick would then be in the wrong order, and the
 /// retransmission be deemed lost as soon as the new data is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) struct XmitOrder {
     xmit: u64,
     end: u64,
@@ -122,7 +123,7 @@ impl AckOutcome {
 }
 
 /// The retransmission queue.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Scoreboard {
     segs: BTreeMap<u64, TxSegment>,
     order: VecDeque<Sent>,

@@ -2,6 +2,7 @@
 
 use crate::Config;
 use core::ops::Range;
+use serde::{Deserialize, Serialize};
 use stackd_base::{DropReason, Duration, Errno, Instant, MibCounters, Rng, SeqNum};
 use stackd_wire::{EcnCodepoint, TcpRepr};
 
@@ -21,7 +22,7 @@ pub struct Env<'a> {
 }
 
 /// `net.ipv4.tcp_mem` of one shard, in bytes. The stack keeps `used`; connections read it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MemAccount {
     /// Bytes that wait in send and receive buffers.
     pub used: u64,
@@ -49,7 +50,7 @@ impl Default for MemAccount {
 }
 
 /// The budget of challenge ACKs that all connections of a shard share.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct ChallengeLimit {
     window_start: Instant,
     left: u32,
@@ -109,7 +110,7 @@ pub struct Place {
 }
 
 /// What the application or the stack must learn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// The handshake is complete.
     Connected,
@@ -126,7 +127,7 @@ pub enum Event {
 }
 
 /// Why a connection ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum CloseReason {
     /// Both directions finished; `State::TimeWait` when the peer may still ask for our last ACK.
     Finished,
@@ -156,7 +157,7 @@ impl CloseReason {
 }
 
 /// An ICMP error about a segment of ours.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct IcmpError {
     /// Sequence number of the quoted segment.
     pub seq: SeqNum,
@@ -165,7 +166,7 @@ pub struct IcmpError {
 }
 
 /// What an ICMP error says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum IcmpKind {
     /// Fragmentation needed or packet too big: new path MTU minus IP header and 20 bytes of TCP header.
     TooBig {
@@ -179,7 +180,7 @@ pub enum IcmpKind {
 }
 
 /// RFC 9293, 3.3.2. Values are Linux's (`TCP_ESTABLISHED` = 1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs)]
 pub enum State {

@@ -1,10 +1,11 @@
 //! The receive window and its autotuning (dynamic right-sizing).
 
 use crate::{Config, MemAccount};
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
 /// Receive side of flow control. Positions are offsets of the receive stream.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RecvWindow {
     /// Buffer size in force.
     pub rcvbuf: u64,

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A 48-bit IEEE 802 address.
@@ -74,7 +75,7 @@ impl FromStr for MacAddr {
 }
 
 /// The two ECN bits of the IP header (RFC 3168, 5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum EcnCodepoint {
     /// Not ECN-capable.

@@ -3,6 +3,7 @@
 //! second; Linux's counters, `TCPHystartTrainDetect` and `TCPHystartDelayDetect`, need both.)
 
 use super::{CcNote, RateSample};
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
 /// Below this window (packets) slow start is never left early.
@@ -18,7 +19,7 @@ const MAX_RISE: Duration = Duration::from_millis(16);
 const MAX_ACK_DELAY: Duration = Duration::from_millis(1);
 
 /// The detector. One per connection; starts over with each round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Hystart {
     /// The round ends when a packet is acked that was sent after this many were delivered.
     round_ends_at: u64,

@@ -10,6 +10,7 @@ mod reno;
 #[cfg(test)]
 mod testpath;
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Gain, Instant, Mib, MibCounters, Rng};
 
 pub use bbr::Bbr;
@@ -18,7 +19,7 @@ pub use reno::Reno;
 
 /// What the sender may do now. The connection clamps `cwnd` to `snd_cwnd_clamp` and `pacing_rate` to
 /// `SO_MAX_PACING_RATE` after the algorithm has spoken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Control {
     /// Congestion window in packets of one MSS (Linux's `snd_cwnd`).
     pub cwnd: u32,
@@ -85,7 +86,7 @@ pub struct RateSample {
 }
 
 /// Recovery state, Linux's `tcp_ca_state`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum CaState {
     /// Nothing dubious.
@@ -144,14 +145,64 @@ pub trait CongestionControl: core::fmt::Debug + Send {
     fn needs_pacing(&self) -> bool;
     /// What `ss -i` and `TCP_CC_INFO` show.
     fn info(&self) -> CcInfo;
+    /// Itself, for a recording.
+    fn saved(&self) -> Saved;
     /// Something worth a MIB counter happened since the last call; ask after each `on_ack` until `None`.
     fn poll_note(&mut self) -> Option<CcNote> {
         None
     }
 }
 
+/// An algorithm with all its state, as a recording keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, clippy::large_enum_variant, reason = "lives for a moment")]
+pub enum Saved {
+    Reno(Reno),
+    Cubic(Cubic),
+    Bbr(Bbr),
+}
+
+impl Saved {
+    fn restore(self) -> Box<dyn CongestionControl> {
+        match self {
+            Self::Reno(cc) => Box::new(cc),
+            Self::Cubic(cc) => Box::new(cc),
+            Self::Bbr(cc) => Box::new(cc),
+        }
+    }
+}
+
+/// `#[serde(with)]` of a connection's algorithm.
+pub(crate) mod boxed {
+    use super::{CongestionControl, Saved};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::borrowed_box, reason = "serde passes the field as it is")]
+    pub fn serialize<S: Serializer>(cc: &Box<dyn CongestionControl>, to: S) -> Result<S::Ok, S::Error> {
+        cc.saved().serialize(to)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Box<dyn CongestionControl>, D::Error> {
+        Saved::deserialize(from).map(Saved::restore)
+    }
+}
+
+/// `#[serde(with)]` of an algorithm's name.
+pub(crate) mod name {
+    use super::AVAILABLE;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(name: &&'static str, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+        let name = String::deserialize(from)?;
+        let known = AVAILABLE.into_iter().find(|n| *n == name);
+        known.ok_or_else(|| D::Error::custom(format_args!("no congestion control is called \"{name}\"")))
+    }
+}
+
 /// Something an algorithm did that Linux counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum CcNote {
     /// HyStart left slow start at this window because an ACK train grew as long as the path.
     HystartTrain { cwnd: u32 },

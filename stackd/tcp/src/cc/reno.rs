@@ -1,13 +1,14 @@
 //! Reno: slow start and congestion avoidance by the book (RFC 5681), counting bytes as packets (RFC 3465, L unbounded, as Linux).
 
-use super::{CaState, CcConfig, CcEvent, CcInfo, CongestionControl, Control, RateSample};
+use super::{CaState, CcConfig, CcEvent, CcInfo, CongestionControl, Control, RateSample, Saved};
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Rng};
 
 /// Largest window a growth step may reach: keeps every product in range.
 pub(super) const MAX_CWND: u32 = 1 << 28;
 
 /// The window arithmetic that loss-based algorithms share: growth in slow start, what to remember for an undo, idle restarts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct LossWindow {
     pub(super) cwnd: u32,
     pub(super) ssthresh: u32,
@@ -129,7 +130,7 @@ pub(super) const fn may_grow(s: &RateSample) -> bool {
 }
 
 /// The Reno algorithm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reno {
     window: LossWindow,
     mss: u32,
@@ -191,6 +192,10 @@ impl CongestionControl for Reno {
     fn needs_pacing(&self) -> bool {
         false
     }
+    fn saved(&self) -> Saved {
+        Saved::Reno(self.clone())
+    }
+
     fn info(&self) -> CcInfo {
         CcInfo::None
     }

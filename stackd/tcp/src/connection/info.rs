@@ -3,13 +3,14 @@
 use super::Connection;
 use crate::cc::CcInfo;
 use crate::config::Config;
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
 /// What the timestamp option takes of every segment, padded (RFC 7323, appendix A).
 const TIMESTAMP_ROOM: u32 = 12;
 
 /// Who limits the sender.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) enum Chrono {
     #[default]
     Idle,
@@ -19,7 +20,7 @@ pub(crate) enum Chrono {
 }
 
 /// Counters of one connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stats {
     pub segs_out: u32,
     pub segs_in: u32,

@@ -13,6 +13,7 @@ mod timers;
 
 pub use check::Positions;
 pub use info::TcpInfo;
+use serde::{Deserialize, Serialize};
 
 use crate::ack_policy::AckPolicy;
 use crate::cc::{self, CaState, CcConfig, CongestionControl, Control};
@@ -32,7 +33,7 @@ use stackd_wire::TcpRepr;
 ///
 /// Send positions count SYN as 0, so that stream offset `o` is position `o + 1`; receive positions are stream offsets, the
 /// peer's FIN taking one after the last byte.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Connection {
     pub(crate) state: State,
     pub(crate) flow: FlowParams,
@@ -58,6 +59,7 @@ pub struct Connection {
     pub(crate) board: Scoreboard,
     pub(crate) rtt: Rtt,
     pub(crate) rate: RateEstimator,
+    #[serde(with = "cc::boxed")]
     pub(crate) cc: Box<dyn CongestionControl>,
     pub(crate) control: Control,
     pub(crate) cwnd: u32,
@@ -114,7 +116,7 @@ pub struct Connection {
 }
 
 /// What the handshake agreed on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Negotiated {
     pub ts: bool,
     pub sack: bool,
@@ -127,7 +129,7 @@ pub(crate) struct Negotiated {
 }
 
 /// Segments owed that no queue holds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Due {
     pub syn: bool,
     /// RST with this sequence position, with or without ACK.

@@ -1,7 +1,9 @@
 //! Proportional Rate Reduction (RFC 9937, formerly RFC 6937), for algorithms that leave the window in recovery to us.
 
+use serde::{Deserialize, Serialize};
+
 /// State of one recovery episode. All in packets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Prr {
     /// Window when it began (RecoverFS).
     prior_cwnd: u32,

@@ -2,10 +2,11 @@
 
 use crate::Config;
 use crate::scoreboard::{Newest, XmitOrder};
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
 /// RACK's variables.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Rack {
     /// `RACK.segment`: the most recently sent packet that was delivered.
     pub newest: Option<(XmitOrder, Instant)>,

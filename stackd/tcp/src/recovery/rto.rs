@@ -1,10 +1,11 @@
 //! Retransmission timeout (RFC 6298): backoff and giving up.
 
 use crate::Config;
+use serde::{Deserialize, Serialize};
 use stackd_base::Duration;
 
 /// What the one retransmission timer stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum RetransTimer {
     /// RFC 6298.
     Rto,

@@ -1,10 +1,11 @@
 //! Tail loss probes (RFC 8985, 7).
 
 use crate::Config;
+use serde::{Deserialize, Serialize};
 use stackd_base::Duration;
 
 /// Probe in flight.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tlp {
     /// `TLP.end_seq`: the probe is answered when this is acknowledged.
     pub end: Option<u64>,

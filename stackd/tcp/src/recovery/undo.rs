@@ -1,7 +1,9 @@
 //! Undoing a reduction that proves unnecessary: by DSACK (RFC 3708), by timestamps (Eifel, RFC 3522, 4015).
 
+use serde::{Deserialize, Serialize};
+
 /// What it takes to prove a recovery spurious.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Undo {
     /// `una` when the episode began; `None`: nothing to undo.
     pub marker: Option<u64>,

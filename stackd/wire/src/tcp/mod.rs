@@ -7,6 +7,7 @@ mod tests;
 use crate::{ParseError, Sum};
 use core::fmt;
 use core::ops::{BitOr, BitOrAssign};
+use serde::{Deserialize, Serialize};
 use stackd_base::SeqNum;
 use std::net::IpAddr;
 
@@ -20,7 +21,7 @@ pub const MAX_HEADER_LEN: usize = 60;
 pub const CHECKSUM_AT: u16 = 16;
 
 /// Control bits except ACK, which is the presence of [`TcpRepr::ack`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct TcpFlags(u16);
 
 impl TcpFlags {
@@ -140,7 +141,7 @@ impl fmt::Debug for TcpFlags {
 }
 
 /// A TCP header. Its checksum is not part of it: see [`TcpRepr::fill_checksum`] and [`verify`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TcpRepr {
     /// Sender's port.
     pub src_port: u16,

@@ -1,6 +1,7 @@
 //! TCP options as one small `Copy` struct, read as tolerantly and written in the same order as Linux does.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 use stackd_base::SeqNum;
 
 /// Room for options in a header whose data offset is 15.
@@ -24,7 +25,7 @@ mod kind {
 }
 
 /// RFC 7323, 3.2: sender's clock and the echo of the peer's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Timestamps {
     /// The sender's timestamp clock, in the sender's unit.
     pub tsval: u32,
@@ -33,7 +34,7 @@ pub struct Timestamps {
 }
 
 /// RFC 2018, 3: bytes `left..right` were received.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SackBlock {
     /// First sequence number of the block.
     pub left: SeqNum,
@@ -48,7 +49,7 @@ impl fmt::Debug for SackBlock {
 }
 
 /// At most four SACK blocks, in the order they stand in the option.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub struct SackBlocks {
     blocks: [SackBlock; 4],
     len: u8,
@@ -108,7 +109,7 @@ impl FromIterator<SackBlock> for SackBlocks {
 }
 
 /// RFC 7413, 4.1.1: a cookie of 4 to 16 bytes (even), or none: a request.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FastOpenCookie {
     bytes: [u8; 16],
     len: u8,
@@ -145,7 +146,7 @@ impl fmt::Debug for FastOpenCookie {
 }
 
 /// Accurate ECN's byte counters (RFC 9768, 3.2.3), each modulo 2^24.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct AccEcnOption {
     /// False: order 0 (EE0B, ECEB, EE1B); true: order 1 (EE1B, ECEB, EE0B).
     pub order1: bool,
@@ -156,7 +157,7 @@ pub struct AccEcnOption {
 }
 
 /// All options this stack understands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TcpOptions {
     /// Maximum segment size; only on SYN.
     pub mss: Option<u16>,

@@ -1,6 +1,7 @@
 //! ACK aggregation: how much more than the estimated bandwidth explains is acknowledged at once. Wi-Fi, cable and receivers with GRO
 //! deliver ACKs in bursts; a window of only the BDP would run dry between two of them.
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Instant};
 
 /// Rounds after which the older half of the maximum is forgotten: the window is 5 to 10 rounds.
@@ -10,7 +11,7 @@ const EPOCH_LIMIT: u64 = 1 << 20;
 /// Aggregation is provisioned for up to this span of bandwidth.
 const MAX_SPAN: Duration = Duration::from_millis(100);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Aggregation {
     epoch_start: Instant,
     epoch_acked: u64,

@@ -2,6 +2,7 @@
 //! six cruise.
 
 use super::gains;
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Gain, Instant, Rng};
 
 /// Phases of a cycle.
@@ -9,7 +10,7 @@ const LEN: u8 = 8;
 /// The phase that probes.
 const PROBE: u8 = 0;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Cycle {
     phase: u8,
     since: Instant,

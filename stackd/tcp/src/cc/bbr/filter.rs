@@ -1,5 +1,6 @@
 //! The windowed maximum that BBR keeps of the bandwidth samples (Cardwell et al., "BBR: Congestion-Based Congestion Control", 2016).
 
+use serde::{Deserialize, Serialize};
 use stackd_base::Bandwidth;
 
 /// Packet-timed rounds a sample counts for.
@@ -9,7 +10,7 @@ const SLOTS: usize = WINDOW as usize + 1;
 
 /// Exact maximum over the last [`WINDOW`] rounds: candidates in falling order of rate and rising order of round, of which the
 /// first is the maximum. At most one candidate a round can survive, hence the fixed size.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct MaxFilter {
     slots: [(u32, Bandwidth); SLOTS],
     len: usize,

@@ -14,9 +14,10 @@ mod policer;
 mod tests;
 mod window;
 
-use super::{CaState, CcConfig, CcEvent, CcInfo, CongestionControl, Control, RateSample};
+use super::{CaState, CcConfig, CcEvent, CcInfo, CongestionControl, Control, RateSample, Saved};
 use model::Model;
 use modes::Mode;
+use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Gain, Rng};
 
 /// The gains, in the paper's words.
@@ -45,7 +46,7 @@ const GSO_MAX: u64 = 65_535 - 160;
 const NOMINAL_RTT: Duration = Duration::from_millis(1);
 
 /// The BBR algorithm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bbr {
     model: Model,
     mode: Mode,
@@ -244,6 +245,10 @@ impl CongestionControl for Bbr {
     fn needs_pacing(&self) -> bool {
         true
     }
+    fn saved(&self) -> Saved {
+        Saved::Bbr(self.clone())
+    }
+
     fn info(&self) -> CcInfo {
         CcInfo::Bbr {
             bw: self.model.bw(),

@@ -5,6 +5,7 @@ use super::filter::MaxFilter;
 use super::policer::{PolicerDetector, Verdict, View};
 use super::{CcConfig, RateSample};
 use crate::rate::at_least_one_tick;
+use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Gain, Instant};
 
 /// How long a minimum RTT is believed.
@@ -16,7 +17,7 @@ const FULL_BW_ROUNDS: u8 = 3;
 /// The window while no RTT is known.
 const UNKNOWN_BDP: u64 = 10;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Model {
     bw: MaxFilter,
     pub(super) aggregation: Aggregation,

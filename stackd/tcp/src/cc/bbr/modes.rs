@@ -8,12 +8,13 @@
 use super::cycle::{Cycle, PhaseView};
 use super::model::Round;
 use super::{Bbr, MIN_CWND, RateSample, gains};
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Gain, Instant, Rng};
 
 /// How long the pipe is kept nearly empty to see its true delay.
 const PROBE_RTT_SPAN: Duration = Duration::from_millis(200);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Mode {
     Startup,
     Drain,
@@ -22,7 +23,7 @@ pub(super) enum Mode {
 }
 
 /// Where PROBE_RTT stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum ProbeRtt {
     /// Waiting for the packets in flight to become few.
     Draining,

@@ -1,6 +1,7 @@
 //! Long-term bandwidth: when a token-bucket policer drops much of what exceeds its rate, the rate seen over longer intervals that
 //! begin and end with losses is the rate to send at, not the maximum that a full bucket lets through.
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Instant};
 
 /// Least and most rounds of a sampling interval.
@@ -16,7 +17,7 @@ const CONSISTENT_DIFF: Bandwidth = Bandwidth::from_bits_per_sec(4_000);
 const USE_ROUNDS: u32 = 48;
 
 /// Where a sampling interval began.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Interval {
     start: Instant,
     delivered: u64,
@@ -24,7 +25,7 @@ struct Interval {
     rounds: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum State {
     /// Nothing suspicious.
     Watching,
@@ -35,7 +36,7 @@ enum State {
 }
 
 /// The policer detector.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PolicerDetector(State);
 
 /// One ACK or timeout as the detector sees it.

@@ -3,8 +3,9 @@
 
 use super::super::reno::MAX_CWND;
 use super::{CaState, MIN_CWND, RateSample};
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Window {
     cwnd: u32,
     initial: u32,

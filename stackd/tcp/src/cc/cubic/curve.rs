@@ -1,5 +1,6 @@
 //! The curve of one stage of congestion avoidance (RFC 9438, 4.2 to 4.5). Windows are in packets, times in seconds.
 
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
 /// C = 0.4 (4.1): how fast the curve climbs, in packets per cubed second.
@@ -9,7 +10,7 @@ const ALPHA: f64 = 3.0 * 0.3 / 1.7;
 /// Growth per ACK that is barely any: a packet in 100 windows.
 const NEARLY_FLAT: f64 = 100.0;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Epoch {
     start: Instant,
     /// Seconds from the start to the plateau.

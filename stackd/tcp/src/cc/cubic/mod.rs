@@ -7,8 +7,9 @@ mod tests;
 
 use super::hystart::Hystart;
 use super::reno::{LossWindow, may_grow};
-use super::{CcConfig, CcEvent, CcInfo, CcNote, CongestionControl, Control, RateSample};
+use super::{CcConfig, CcEvent, CcInfo, CcNote, CongestionControl, Control, RateSample, Saved};
 use curve::Epoch;
+use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant, Rng};
 
 /// beta_cubic = 0.7 (RFC 9438, 4.6) in 1/1024, as Linux: 717.
@@ -16,7 +17,7 @@ const BETA: u32 = 717;
 const BETA_ONE: u32 = 1024;
 
 /// The CUBIC algorithm with HyStart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cubic {
     window: LossWindow,
     hystart: Hystart,
@@ -143,6 +144,10 @@ impl CongestionControl for Cubic {
     fn needs_pacing(&self) -> bool {
         false
     }
+    fn saved(&self) -> Saved {
+        Saved::Cubic(self.clone())
+    }
+
     fn info(&self) -> CcInfo {
         CcInfo::None
     }
