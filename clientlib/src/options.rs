@@ -29,7 +29,9 @@ pub(crate) const TCP_INFO: i32 = 11;
 pub(crate) const TCP_QUICKACK: i32 = 12;
 pub(crate) const TCP_CONGESTION: i32 = 13;
 pub(crate) const TCP_USER_TIMEOUT: i32 = 18;
+pub(crate) const TCP_FASTOPEN: i32 = 23;
 pub(crate) const TCP_NOTSENT_LOWAT: i32 = 25;
+pub(crate) const TCP_FASTOPEN_CONNECT: i32 = 30;
 
 /// What close does with bytes not yet acknowledged: `None`, it sends them in the background; `Some(t)`, as SO_LINGER with `t`;
 /// `Some(0)`, it resets the connection.

@@ -35,6 +35,7 @@ pub fn tcp_info(info: &TcpInfo) -> Vec<u8> {
         snd_wscale,
         rcv_wscale,
         delivery_rate_app_limited,
+        fastopen_client_fail,
         rto,
         ato,
         snd_mss,
@@ -93,7 +94,7 @@ pub fn tcp_info(info: &TcpInfo) -> Vec<u8> {
     } = *info;
     let mut w = Writer(Vec::with_capacity(TCP_INFO_LEN));
     w.u8s(&[state, ca_state, retransmits, probes, backoff, options]);
-    w.u8s(&[snd_wscale & 15 | rcv_wscale << 4, u8::from(delivery_rate_app_limited)]);
+    w.u8s(&[snd_wscale & 15 | rcv_wscale << 4, u8::from(delivery_rate_app_limited) | fastopen_client_fail << 1]);
     w.u32s(&[rto, ato, snd_mss, rcv_mss, unacked, sacked, lost, retrans, fackets]);
     w.u32s(&[last_data_sent, last_ack_sent, last_data_recv, last_ack_recv]);
     w.u32s(&[pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering, rcv_rtt, rcv_space]);

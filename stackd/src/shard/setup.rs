@@ -5,7 +5,7 @@ use super::device::{self, Port};
 use crate::config::{Args, Config, ConfigError, Destination, DeviceConfig, RouteConfig, RouteKind};
 use crate::store::Store;
 use anyhow::Result;
-use stackd_base::{Instant, PortId, ShardId};
+use stackd_base::{Instant, PortId, Rng, ShardId, SplitMix64};
 use stackd_netstack::addr::Prefix;
 use stackd_netstack::ip::IpLayer;
 use stackd_netstack::port::{PortCaps, PortConfig};
@@ -26,7 +26,16 @@ pub fn rehearse(config: &Config, args: &Args) -> Result<(), ConfigError> {
 /// The stack of one shard around its open devices.
 pub fn stack(shard: usize, config: &Config, args: &Args, ports: &[Port], now: Instant, seed: u64) -> Result<Stack> {
     // Each shard has its own random sequence; connection secrets need not agree, for flows never move.
-    Ok(build(shard, config, args, ports, now, seed.wrapping_add(shard as u64))?)
+    let mut stack = build(shard, config, args, ports, now, seed.wrapping_add(shard as u64))?;
+    // Fast Open cookies are for a host, not a flow: the listeners of a SO_REUSEPORT group may be on several shards.
+    const KEY: &str = "net.ipv4.tcp_fastopen_key";
+    if !config.sysctls.iter().any(|(name, _)| name.replace('/', ".") == KEY) {
+        let mut random = SplitMix64::new(seed ^ 0x5f0_f457);
+        let (a, b) = (random.next_u64(), random.next_u64());
+        let key = format!("{:x}-{:x}-{:x}-{:x}", a >> 32, a as u32, b >> 32, b as u32);
+        stack.sysctl_set(now, KEY, &key, &mut Store::default())?;
+    }
+    Ok(stack)
 }
 
 fn build(

@@ -144,6 +144,13 @@ impl RateEstimator {
         }
     }
 
+    /// One packet was counted as two.
+    pub fn uncount_one(&mut self) {
+        if self.delivered > 1 {
+            self.delivered -= 1;
+        }
+    }
+
     /// The peer reported `packets` more packets as CE-marked.
     pub fn on_ce(&mut self, packets: u32) {
         self.delivered_ce += u64::from(packets);

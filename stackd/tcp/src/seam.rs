@@ -124,6 +124,8 @@ pub enum Event {
     Closed(CloseReason),
     /// An ICMP error that does not end the connection.
     ErrorQueue(Errno),
+    /// A handshake taught something about Fast Open: [`Connection::fast_open_lesson`](crate::Connection::fast_open_lesson).
+    FastOpen,
 }
 
 /// Why a connection ended.

@@ -88,6 +88,12 @@ pub struct Listener {
     pub accept: VecDeque<SockId>,
     /// SYN cookies were sent lately: until then ACKs may bring some back.
     pub cookies_until: Option<Instant>,
+    /// `TCP_FASTOPEN`: Fast Open children that may not have finished their handshakes.
+    pub fast_open_most: u32,
+    /// How many there are.
+    pub fast_open_pending: u32,
+    /// Those that were reset go on counting until then.
+    pub fast_open_resets: VecDeque<Instant>,
 }
 
 impl Listener {
@@ -110,6 +116,8 @@ pub struct TcpSock {
     pub config: Option<Box<Config>>,
     /// The listener, until `accept`.
     pub parent: Option<SockId>,
+    /// A Fast Open child's listener, until the handshake ends.
+    pub fast_parent: Option<SockId>,
     /// In the table of four-tuples; false once it ended.
     pub attached: bool,
     /// `shutdown(SHUT_RD)`.
@@ -149,6 +157,7 @@ impl TcpSock {
             tuning: kept(&path.options),
             port: path.port,
             parent: None,
+            fast_parent: None,
             attached: true,
             read_shut: false,
             established: false,

@@ -52,8 +52,12 @@ pub mod name {
     pub const TCP_QUICKACK: i32 = 12;
     pub const TCP_CONGESTION: i32 = 13;
     pub const TCP_USER_TIMEOUT: i32 = 18;
+    pub const TCP_FASTOPEN: i32 = 23;
     pub const TCP_NOTSENT_LOWAT: i32 = 25;
     pub const TCP_CC_INFO: i32 = 26;
+    pub const TCP_FASTOPEN_CONNECT: i32 = 30;
+    pub const TCP_FASTOPEN_KEY: i32 = 33;
+    pub const TCP_FASTOPEN_NO_COOKIE: i32 = 34;
     pub const TCP_INQ: i32 = 36;
 
     pub const IP_TOS: i32 = 1;
@@ -134,6 +138,11 @@ pub struct SockOpts {
     pub user_timeout: u32,
     pub notsent_lowat: Option<u32>,
     pub inq: bool,
+    /// Connections of data in SYNs that may wait for the end of their handshakes.
+    pub fastopen_qlen: u32,
+    pub fastopen_connect: bool,
+    pub fastopen_no_cookie: bool,
+    pub fastopen_key: Option<Box<crate::stack::FastOpenKeys>>,
     pub ttl: Option<u8>,
     pub tos: u8,
     pub mtu_discover: Option<MtuDiscover>,
@@ -176,6 +185,10 @@ impl Default for SockOpts {
             user_timeout: 0,
             notsent_lowat: None,
             inq: false,
+            fastopen_qlen: 0,
+            fastopen_connect: false,
+            fastopen_no_cookie: false,
+            fastopen_key: None,
             ttl: None,
             tos: 0,
             mtu_discover: None,

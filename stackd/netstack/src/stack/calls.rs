@@ -125,9 +125,17 @@ impl Stack {
         let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
         let claim = Claim { listening: true, ..claim_of(sock, s, s.local.ip()) };
         self.tcp_ports.update(s.local.port(), claim)?;
-        s.body = Body::Listen(Box::new(Listener { backlog, ..Listener::default() }));
+        let net = &self.sysctls.net;
+        // ip-sysctl, tcp_fastopen, 0x400: "Enable all listeners to support Fast Open by default without explicit TCP_FASTOPEN socket option."
+        const WITHOUT_OPTION: u32 = super::fastopen::bits::SERVER | super::fastopen::bits::ALL_LISTENERS;
+        let by_default = net.tcp_fastopen & WITHOUT_OPTION == WITHOUT_OPTION;
+        let fast_open_most = if s.opts.fastopen_qlen == 0 && by_default { backlog } else { s.opts.fastopen_qlen };
+        s.body = Body::Listen(Box::new(Listener { backlog, fast_open_most, ..Listener::default() }));
         let waiting = waiting_of(sock, s);
         self.tcp_demux.insert_waiting(s.local.port(), waiting);
+        if fast_open_most > 0 {
+            self.ensure_fast_open_key();
+        }
         Ok(())
     }
 
@@ -140,6 +148,36 @@ impl Stack {
         now: Instant,
         sock: SockId,
         addr: SocketAddr,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        let fast = self.sockets.get(sock).ok_or(Errno::EBADF)?.opts.fastopen_connect;
+        self.connect_how(now, sock, addr, fast, store)
+    }
+
+    /// The first half of a `sendto(2)` with `MSG_FASTOPEN`: connects so that what is written next goes with the SYN if it may. `Ok`: the
+    /// SYN waits for that; `EINPROGRESS`: it left (asking for a cookie, perhaps), and data follows the handshake.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` (`net.ipv4.tcp_fastopen` lacks the client's bit), else as `connect`.
+    pub fn connect_with_data<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        addr: SocketAddr,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        if self.sysctls.net.tcp_fastopen & super::fastopen::bits::CLIENT == 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.connect_how(now, sock, addr, true, store)
+    }
+
+    fn connect_how<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        addr: SocketAddr,
+        fast: bool,
         store: &mut S,
     ) -> Result<(), Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
@@ -159,7 +197,7 @@ impl Stack {
         if to.ip().is_multicast() || self.ip.addrs().is_broadcast(to.ip()) {
             return Err(Errno::ENETUNREACH);
         }
-        self.tcp_connect(now, sock, to, store)
+        self.tcp_connect(now, sock, to, fast, store)
     }
 
     fn tcp_connect<S: ByteStore>(
@@ -167,6 +205,7 @@ impl Stack {
         now: Instant,
         sock: SockId,
         to: SocketAddr,
+        fast: bool,
         store: &mut S,
     ) -> Result<(), Errno> {
         self.discard_dead(now, sock, store);
@@ -195,18 +234,27 @@ impl Stack {
         let traits = self.port_traits(path.port);
         let iss = crate::isn::initial_sequence(&self.secret, &flow, now);
         let iss = least_iss.map_or(iss, |least| iss.max(least));
+        let fast = match self.sockets.get(sock) {
+            Some(s) if fast => self.fast_open_for(now, &flow, &s.opts),
+            Some(_) | None => None,
+        };
         let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
         (s.fifo, s.binding, s.local, s.peer, s.error) = (Some(fifo), hold, flow.local(), Some(to), None);
         let config = super::config::resolve(&self.sysctls, &s.opts, Some(&path.options));
         let params = super::config::flow_params(&self.sysctls, &s.opts, &flow, &path, traits, &self.secret);
         let cfg = config.as_deref().unwrap_or(&self.sysctls.tcp);
-        let conn = Connection::connect(cfg, params, iss, now);
+        let conn = match fast {
+            None => Connection::connect(cfg, params, iss, now),
+            Some(how) => Connection::connect_fast(cfg, params, iss, now, how),
+        };
+        let deferred = conn.defers_syn();
         s.body = Body::Tcp(Box::new(TcpSock::new(conn, config, &path)));
         self.tcp_demux.insert_flow(flow, FlowEntry::Sock(sock));
         self.mib.inc(Mib::TcpActiveOpens);
         self.mark_dirty(sock);
         self.after_event(now, sock, store);
-        Err(Errno::EINPROGRESS)
+        // tcp(7), TCP_FASTOPEN_CONNECT: "connect() ... returns immediately"; the SYN goes with the first write.
+        if deferred { Ok(()) } else { Err(Errno::EINPROGRESS) }
     }
 
     /// Whether a new connection may have this four-tuple.

@@ -166,7 +166,10 @@ impl Stack {
         value: &str,
         store: &mut S,
     ) -> Result<(), SysctlError> {
-        self.sysctls.set(name, value)?;
+        let entry = self.sysctls.set(name, value)?;
+        if entry.name == "net.ipv4.tcp_fastopen_blackhole_timeout_sec" {
+            self.fast_open_trust_again();
+        }
         self.ip.config = self.sysctls.ip;
         let [_, pressure, high] = self.sysctls.net.tcp_mem;
         (self.mem.pressure, self.mem.high) = (pressure, high);

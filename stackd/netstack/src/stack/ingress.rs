@@ -34,10 +34,10 @@ pub(super) enum Beyond<P> {
 }
 
 /// A segment's payload: `visible` bytes, then those beyond, `len` in all.
-struct Bytes<'a, P> {
-    visible: &'a [u8],
-    beyond: Beyond<P>,
-    len: usize,
+pub(super) struct Bytes<'a, P> {
+    pub visible: &'a [u8],
+    pub beyond: Beyond<P>,
+    pub len: usize,
 }
 
 impl Stack {
@@ -162,7 +162,7 @@ impl Stack {
                 if !seg.flags.syn() || seg.flags.fin() {
                     return Err(DropReason::TcpFlags);
                 }
-                self.listen_input(now, listener, flow, seg, least_iss, store)
+                self.listen_input(now, listener, flow, seg, bytes, least_iss, store)
             }
             waiting => {
                 if let Some(listener) = waiting
@@ -277,7 +277,7 @@ impl Stack {
     }
 
     /// Puts accepted bytes where they belong.
-    fn place<S: ByteStore>(
+    pub(super) fn place<S: ByteStore>(
         &mut self,
         sock: SockId,
         place: &Place,

@@ -1,6 +1,8 @@
 //! Passive opens: SYN queue, accept queue, and what happens when they are full.
 
 use super::Stack;
+use super::fastopen::FastSyn;
+use super::ingress::Bytes;
 use crate::demux::{FlowEntry, FlowKey};
 use crate::isn;
 use crate::socket::ports::Hold;
@@ -8,7 +10,7 @@ use crate::socket::{Binding, Body, Listener, Socket, TcpSock};
 use crate::store::ByteStore;
 use crate::types::Readiness;
 use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
-use stackd_tcp::{Connection, State};
+use stackd_tcp::{Connection, Env, Place, State};
 use stackd_wire::TcpRepr;
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ impl Stack {
         listener: SockId,
         flow: &FlowKey,
         syn: &TcpRepr,
+        bytes: &Bytes<'_, S::Payload<'_>>,
         least_iss: SeqNum,
         store: &mut S,
     ) -> Result<(), DropReason> {
@@ -63,11 +66,64 @@ impl Stack {
         }
         let resolved = self.config_for(&opts, &path);
         let params = self.params(&opts, flow, &path);
-        let conn = Connection::accept(resolved.as_deref().unwrap_or(&self.sysctls.tcp), params, iss, syn, now);
+        let grant = match self.judge_fast_syn(now, listener, flow, syn, bytes.len, &opts) {
+            FastSyn::Ordinary => None,
+            FastSyn::Grant(cookie) => Some(cookie),
+            FastSyn::Take(renewed) => {
+                let Self { sysctls, mib, rng, mem, challenge, .. } = self;
+                let cfg = resolved.as_deref().unwrap_or(&sysctls.tcp);
+                let mut env = Env { mib, rng, cfg, mem, challenge };
+                let (mut conn, ingress) = Connection::accept_fast(params, iss, syn, bytes.len as u32, now, &mut env);
+                if let Some(cookie) = renewed {
+                    conn.grant_cookie(cookie);
+                    self.mib.inc(Mib::TcpExtTCPFastOpenPassiveAltKey);
+                }
+                let tcp = TcpSock::new(conn, resolved, &path);
+                return self.open_fast_child(now, listener, flow, tcp, ingress.place, bytes, store);
+            }
+        };
+        let mut conn = Connection::accept(resolved.as_deref().unwrap_or(&self.sysctls.tcp), params, iss, syn, now);
+        if let Some(cookie) = grant {
+            conn.grant_cookie(cookie);
+        }
         if let Some(child) = self.open_child(listener, flow, TcpSock::new(conn, resolved, &path)) {
             self.mark_dirty(child);
             self.after_event(now, child, store);
         }
+        Ok(())
+    }
+
+    /// A connection made by data in a SYN (RFC 7413, 4.2.2): to be accepted at once, with that data.
+    #[allow(clippy::too_many_arguments)]
+    fn open_fast_child<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        listener: SockId,
+        flow: &FlowKey,
+        tcp: TcpSock,
+        place: Option<Place>,
+        bytes: &Bytes<'_, S::Payload<'_>>,
+        store: &mut S,
+    ) -> Result<(), DropReason> {
+        let Some(child) = self.open_child(listener, flow, tcp) else { return Err(DropReason::SocketClosed) };
+        let kept = self.fifo_of(child, store).is_some() && place.is_none_or(|p| self.place(child, &p, bytes, store));
+        if !kept {
+            self.mib.inc(Mib::TcpExtTCPFastOpenPassiveFail);
+            self.child_gone(child, listener);
+            self.free(child, store);
+            return Err(DropReason::NoMemory);
+        }
+        if let Some(t) = self.tcp_mut(child) {
+            t.established = true;
+            t.fast_parent = Some(listener);
+        }
+        if let Some(l) = self.listener_mut(listener) {
+            l.fast_open_pending += 1;
+        }
+        self.mib.inc(Mib::TcpExtTCPFastOpenPassive);
+        self.child_established(child, listener);
+        self.mark_dirty(child);
+        self.after_event(now, child, store);
         Ok(())
     }
 
@@ -137,7 +193,9 @@ impl Stack {
         let Some(s) = self.sockets.get_mut(child) else { return Ok(()) };
         let defer_accept = s.opts.defer_accept;
         let Body::Tcp(t) = &mut s.body else { return Ok(()) };
-        let Some(listener) = t.parent.filter(|_| t.conn.state() == State::SynReceived) else { return Ok(()) };
+        // A Fast Open child is in the accept queue already.
+        let waits = t.conn.state() == State::SynReceived && t.fast_parent.is_none();
+        let Some(listener) = t.parent.filter(|_| waits) else { return Ok(()) };
         if seg.ack.is_none() || seg.flags.rst() || seg.flags.syn() {
             return Ok(());
         }

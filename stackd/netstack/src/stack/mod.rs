@@ -5,6 +5,8 @@ mod check;
 mod config;
 mod control;
 mod cookies;
+mod fastopen;
+mod handshake_options;
 mod ingress;
 mod listen;
 mod options;
@@ -16,6 +18,7 @@ mod udp;
 mod tests;
 
 pub use control::QdiscError;
+pub use fastopen::FastOpenKeys;
 pub use ingress::RxMeta;
 
 use crate::demux::{Demux, Keyed};
@@ -60,6 +63,7 @@ pub struct Stack {
     pub(crate) challenge: ChallengeLimit,
     pub(crate) rng: SplitMix64,
     pub(crate) secret: Keyed,
+    pub(crate) fast_open: fastopen::FastOpenClient,
     pub(crate) ip: IpLayer,
 }
 
@@ -89,6 +93,7 @@ impl Stack {
             challenge: ChallengeLimit::default(),
             rng,
             secret,
+            fast_open: fastopen::FastOpenClient::default(),
             ip,
             sysctls,
         }

@@ -3,6 +3,7 @@
 use super::Stack;
 use super::calls::{claim_of, waiting_of};
 use super::config::{mss_for, resolve};
+use super::handshake_options::is_handshake_option;
 use crate::layout;
 use crate::socket::opts::{Context, Effect, OptionValue, name};
 use crate::socket::{Binding, Body};
@@ -26,6 +27,9 @@ impl Stack {
         value: &[u8],
         store: &mut S,
     ) -> Result<(), Errno> {
+        if is_handshake_option(level, option) {
+            return self.set_handshake_option(sock, option, value);
+        }
         let cx = self.option_context(sock)?;
         let Self { sockets, ip, sysctls, .. } = self;
         let s = sockets.get_mut(sock).ok_or(Errno::EBADF)?;
@@ -71,6 +75,9 @@ impl Stack {
         out: &mut [u8],
     ) -> Result<usize, Errno> {
         let cx = self.option_context(sock)?;
+        if cx.tcp && is_handshake_option(level, option) {
+            return Ok(self.get_handshake_option(sock, option)?.write(out));
+        }
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         if let Some(value) = s.opts.get(cx, level, option) {
             return Ok(value.write(out));

@@ -61,6 +61,9 @@ impl Stack {
                 if ended || t.read_shut || t.peer_closed {
                     r |= input | Readiness::RDHUP;
                 }
+                if t.conn.defers_syn() {
+                    r |= output;
+                }
                 if t.established || ended {
                     if t.published.0 - t.consumed >= u64::from(s.opts.rcvlowat.max(1)) {
                         r |= input;
@@ -110,7 +113,7 @@ impl Stack {
             match event {
                 Event::Connected => {
                     fresh |= Readiness::OUT | Readiness::WRNORM;
-                    self.connected(sock, store);
+                    self.connected(now, sock, store);
                 }
                 Event::Readable => fresh |= Readiness::IN | Readiness::RDNORM,
                 Event::Writable => fresh |= Readiness::OUT | Readiness::WRNORM,
@@ -125,6 +128,7 @@ impl Stack {
                         t.soft_error = Some(errno);
                     }
                 }
+                Event::FastOpen => self.fast_open_learn(now, sock),
                 Event::Closed(reason) => closed = Some(reason),
             }
         }
@@ -143,12 +147,14 @@ impl Stack {
         self.note(sock, fresh);
     }
 
-    fn connected<S: ByteStore>(&mut self, sock: SockId, store: &mut S) {
+    fn connected<S: ByteStore>(&mut self, now: Instant, sock: SockId, store: &mut S) {
         // A passive connection gets its buffers now. Without memory for them it stays without: placing data will fail then.
         let _ = self.fifo_of(sock, store);
         let Some(t) = self.tcp_mut(sock) else { return };
         t.established = true;
-        if let Some(listener) = t.parent {
+        if let Some(listener) = t.fast_parent.take() {
+            self.fast_open_settled(now, listener, false);
+        } else if let Some(listener) = t.parent {
             self.child_established(sock, listener);
         }
     }
@@ -161,13 +167,14 @@ impl Stack {
         let (old_head, old_released, old_limit) = t.published;
         // A limit once published stays good: the application may be writing up to it.
         let limit = limit.max(old_limit);
+        let writes = t.established || t.conn.writes_early();
         if head != old_head {
             store.rx_publish(fifo, head);
         }
-        if t.established && (released != old_released || limit != old_limit) {
+        if writes && (released != old_released || limit != old_limit) {
             store.tx_publish(fifo, released, limit);
         }
-        t.published = (head, released, if t.established { limit } else { old_limit });
+        t.published = (head, released, if writes { limit } else { old_limit });
     }
 
     /// Keeps the account of `net.ipv4.tcp_mem`: bytes that wait to be acknowledged, to be put in order, to be read.
@@ -207,6 +214,7 @@ impl Stack {
         let established = t.established;
         let waits = t.conn.state() == State::TimeWait;
         let (parent, tos) = (t.parent, s.opts.tos & !3);
+        let (fast_parent, verdict) = (t.fast_parent.take(), t.conn.fast_open_blackholed());
         let (local, peer, detached) = (s.local, s.peer, s.detached);
         // A port out of the ephemeral range stays open to other destinations; a bound one is held against everybody.
         let hold = match s.binding {
@@ -217,6 +225,10 @@ impl Stack {
             s.error = s.error.or(errno);
         }
         let Some(peer) = peer else { return };
+        self.fast_open_ended(now, verdict, peer.ip().is_loopback());
+        if let Some(listener) = fast_parent {
+            self.fast_open_settled(now, listener, reason == CloseReason::Reset);
+        }
         let flow = FlowKey::new(local, peer);
         self.tcp_demux.remove_flow(&flow, FlowEntry::Sock(sock));
         if waits {

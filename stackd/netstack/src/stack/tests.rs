@@ -1,6 +1,7 @@
 //! Two stacks back to back in memory, in virtual time.
 
 mod cookies;
+mod fastopen;
 mod routes;
 mod sockets;
 mod transfer;

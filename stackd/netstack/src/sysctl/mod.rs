@@ -6,6 +6,7 @@ mod table;
 pub use registry::{Entry, Kind, SysctlError, Value};
 
 use crate::ip::IpConfig;
+use crate::stack::FastOpenKeys;
 use stackd_base::Duration;
 
 /// Unit of `net.ipv4.tcp_mem`.
@@ -38,6 +39,11 @@ pub struct NetSysctls {
     pub tcp_max_syn_backlog: u32,
     /// 0 never, 1 when the SYN queue is full, 2 always.
     pub tcp_syncookies: u8,
+    /// Bits: 0x1 client, 0x2 server, 0x4 client without cookie, 0x200 server without cookie, 0x400 every listener.
+    pub tcp_fastopen: u32,
+    pub tcp_fastopen_key: FastOpenKeys,
+    /// Seconds; 0 = never.
+    pub tcp_fastopen_blackhole_timeout: u32,
     pub tcp_abort_on_overflow: bool,
     pub tcp_max_orphans: u32,
     pub tcp_max_tw_buckets: u32,
@@ -66,6 +72,9 @@ impl Default for NetSysctls {
             tcp_min_snd_mss: 48,
             tcp_max_syn_backlog: 4096,
             tcp_syncookies: 1,
+            tcp_fastopen: 1,
+            tcp_fastopen_key: FastOpenKeys::default(),
+            tcp_fastopen_blackhole_timeout: 0,
             tcp_abort_on_overflow: false,
             tcp_max_orphans: 65_536,
             tcp_max_tw_buckets: 262_144,

@@ -29,6 +29,13 @@ pub enum Kind {
     Choice(fn() -> Vec<&'static str>),
     /// Some words out of that list.
     Choices(fn() -> Vec<&'static str>),
+    /// Text of a form of its own.
+    Text {
+        /// Whether it is legal.
+        check: fn(&str) -> bool,
+        /// What would be.
+        want: &'static str,
+    },
     /// Cannot be written.
     ReadOnly,
 }
@@ -44,6 +51,8 @@ pub enum Value {
     Ports(Vec<(u16, u16)>),
     /// For [`Kind::Choice`] and [`Kind::Choices`].
     Words(Vec<&'static str>),
+    /// For [`Kind::Text`].
+    Text(String),
 }
 
 impl Value {
@@ -51,14 +60,14 @@ impl Value {
     pub fn int(&self) -> i64 {
         match self {
             Self::Int(n) => *n,
-            Self::Triple(_) | Self::Ports(_) | Self::Words(_) => 0,
+            Self::Triple(_) | Self::Ports(_) | Self::Words(_) | Self::Text(_) => 0,
         }
     }
     /// The numbers of a `Triple`.
     pub fn triple(&self) -> [i64; 3] {
         match self {
             Self::Triple(t) => *t,
-            Self::Int(_) | Self::Ports(_) | Self::Words(_) => [0; 3],
+            Self::Int(_) | Self::Ports(_) | Self::Words(_) | Self::Text(_) => [0; 3],
         }
     }
 }
@@ -107,6 +116,8 @@ pub enum SysctlError {
         low: i64,
         want: &'static str,
     },
+    #[error("{name}: {value:?} is not understood; want {want}")]
+    Text { name: &'static str, value: String, want: &'static str },
     #[error("{name}: {value:?} is not available; want one of: {}", .choices.join(" "))]
     Choice { name: &'static str, value: String, choices: Vec<&'static str> },
 }
@@ -155,6 +166,14 @@ impl Entry {
             }
             Kind::Choices(list) => {
                 words.iter().map(|w| self.choice(w, list())).collect::<Result<_, _>>().map(Value::Words)
+            }
+            Kind::Text { check, want } => {
+                let text = text.trim();
+                if check(text) {
+                    Ok(Value::Text(text.into()))
+                } else {
+                    Err(SysctlError::Text { name: self.name, value: text.into(), want })
+                }
             }
             Kind::ReadOnly => Err(SysctlError::ReadOnly { name: self.name }),
         }

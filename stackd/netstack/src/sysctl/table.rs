@@ -2,6 +2,7 @@
 
 use super::registry::{Entry, Kind, Value};
 use super::{PAGE, Sysctls};
+use crate::stack::FastOpenKeys;
 use stackd_base::Duration;
 use stackd_tcp::EcnMode;
 
@@ -57,7 +58,15 @@ macro_rules! triple {
 }
 
 pub(super) fn all() -> impl Iterator<Item = &'static Entry> + Clone {
-    TCP_BUFFERS.iter().chain(TCP_PROTOCOL).chain(TCP_TIMEOUTS).chain(TCP_SENDING).chain(SOCKETS).chain(IP).chain(STACKD)
+    TCP_BUFFERS
+        .iter()
+        .chain(TCP_PROTOCOL)
+        .chain(TCP_HANDSHAKE)
+        .chain(TCP_TIMEOUTS)
+        .chain(TCP_SENDING)
+        .chain(SOCKETS)
+        .chain(IP)
+        .chain(STACKD)
 }
 
 fn available() -> Vec<&'static str> {
@@ -67,7 +76,7 @@ fn available() -> Vec<&'static str> {
 fn word(v: &Value) -> Option<&'static str> {
     match v {
         Value::Words(w) => w.first().copied(),
-        Value::Int(_) | Value::Triple(_) | Value::Ports(_) => None,
+        Value::Int(_) | Value::Triple(_) | Value::Ports(_) | Value::Text(_) => None,
     }
 }
 
@@ -173,6 +182,27 @@ const TCP_PROTOCOL: &[Entry] = &[
         "Least milliseconds between answers to invalid segments of one connection."
     ),
     switch!("net.ipv4.tcp_rfc1337", net.tcp_rfc1337, "TIME_WAIT ignores RST (RFC 1337)."),
+];
+
+const TCP_HANDSHAKE: &[Entry] = &[
+    int!("net.ipv4.tcp_fastopen", net.tcp_fastopen: u32, 0..=0x607, "Fast Open (RFC 7413), bits: 0x1 clients, 0x2 servers, 0x4 clients without a cookie, 0x200 servers without a cookie, 0x400 every listener without TCP_FASTOPEN."),
+    Entry {
+        name: "net.ipv4.tcp_fastopen_key",
+        kind: Kind::Text {
+            check: |text| FastOpenKeys::parse(text).is_some(),
+            want: "four hexadecimal words joined by '-', and perhaps a comma and four more: the key and the one before",
+        },
+        doc: "Key that Fast Open cookies are made with, and after a comma the one before, which is still accepted. All zero until the first listener needs one.",
+        get: |s| s.net.tcp_fastopen_key.print(),
+        set: |s, v| {
+            if let Value::Text(text) = v
+                && let Some(keys) = FastOpenKeys::parse(text)
+            {
+                s.net.tcp_fastopen_key = keys;
+            }
+        },
+    },
+    int!("net.ipv4.tcp_fastopen_blackhole_timeout_sec", net.tcp_fastopen_blackhole_timeout: u32, 0..=2_147_483_647, "Seconds that clients do without Fast Open when SYNs with it vanish, doubling up to 64 times that; 0: never."),
 ];
 
 const TCP_TIMEOUTS: &[Entry] = &[

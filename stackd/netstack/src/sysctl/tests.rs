@@ -32,6 +32,7 @@ fn what_is_written_is_read_back() {
             Kind::PortList => vec!["80,8080-8090".to_owned()],
             Kind::Choice(list) => list().into_iter().map(str::to_owned).collect(),
             Kind::Choices(list) => vec![list()[..1].join(" ")],
+            Kind::Text { .. } => vec!["00000001-00000002-00000003-00000004".to_owned()],
             Kind::ReadOnly => continue,
         };
         for value in values {

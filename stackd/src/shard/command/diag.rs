@@ -221,7 +221,7 @@ fn tcp(i: &TcpInfo) -> v1::TcpInfo {
         snd_wscale: i.snd_wscale.into(),
         rcv_wscale: i.rcv_wscale.into(),
         delivery_rate_app_limited: i.delivery_rate_app_limited,
-        fastopen_client_fail: 0,
+        fastopen_client_fail: i.fastopen_client_fail.into(),
         rto_us: i.rto,
         ato_us: i.ato,
         snd_mss: i.snd_mss,

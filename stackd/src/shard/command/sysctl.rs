@@ -23,6 +23,7 @@ fn refused(error: &SysctlError, value: Option<&str>) -> StatusError {
         SysctlError::Count { name, want, .. } | SysctlError::Order { name, want, .. } => {
             (Errno::Einval, *name, (*want).to_owned())
         }
+        SysctlError::Text { name, want, .. } => (Errno::Einval, *name, (*want).to_owned()),
         SysctlError::Choice { name, choices, .. } => (Errno::Einval, *name, format!("one of: {}", choices.join(" "))),
     };
     let text = error.to_string();
@@ -43,7 +44,7 @@ fn describe(entry: &Entry, defaults: &Sysctls) -> v1::SysctlDescription {
         Kind::Int { min, max } => (SysctlKind::Int, Some(min), Some(max), Vec::new()),
         Kind::Triple { min, max } => (SysctlKind::Triple, Some(min), Some(max), Vec::new()),
         Kind::PortRange => (SysctlKind::Range, Some(1), Some(65_535), Vec::new()),
-        Kind::PortList => (SysctlKind::String, None, None, Vec::new()),
+        Kind::PortList | Kind::Text { .. } => (SysctlKind::String, None, None, Vec::new()),
         Kind::Choice(words) => (SysctlKind::Choice, None, None, words()),
         Kind::Choices(words) => (SysctlKind::String, None, None, words()),
         Kind::ReadOnly => (SysctlKind::String, None, None, Vec::new()),

@@ -83,11 +83,13 @@ pub struct TcpInfo {
     pub retransmits: u8,
     pub probes: u8,
     pub backoff: u8,
-    /// `TCPI_OPT_*`: timestamps 1, SACK 2, window scale 4, ECN 8, ECN seen 16.
+    /// `TCPI_OPT_*`: timestamps 1, SACK 2, window scale 4, ECN 8, ECN seen 16, data of a SYN accepted 32.
     pub options: u8,
     pub snd_wscale: u8,
     pub rcv_wscale: u8,
     pub delivery_rate_app_limited: bool,
+    /// Why data did not go with the SYN: 1 no cookie, 2 not acknowledged, 3 the SYN was repeated.
+    pub fastopen_client_fail: u8,
     pub rto: u32,
     pub ato: u32,
     pub snd_mss: u32,
@@ -169,6 +171,7 @@ impl Connection {
         let (busy, rwnd, sndbuf) = st.chrono_at(now);
         let ms = |t: Instant| cap((now - t).as_millis());
         let rate = self.rate.delivery_rate(self.mss);
+        let (syn_data, fastopen_client_fail) = self.fast_open_info();
         TcpInfo {
             state: self.state as u8,
             ca_state: self.ca_state as u8,
@@ -178,10 +181,12 @@ impl Connection {
             options: u8::from(self.opts.ts)
                 | u8::from(self.opts.sack) << 1
                 | u8::from(self.opts.wscale) << 2
-                | u8::from(self.opts.ecn) << 3,
+                | u8::from(self.opts.ecn) << 3
+                | u8::from(syn_data) << 5,
             snd_wscale: self.opts.snd_scale,
             rcv_wscale: self.rcv.scale,
             delivery_rate_app_limited: rate.is_some_and(|r| r.1),
+            fastopen_client_fail,
             rto: us(self.rto(cfg)),
             ato: us(self.ack.ato),
             snd_mss: self.mss,

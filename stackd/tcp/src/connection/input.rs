@@ -42,7 +42,8 @@ impl Connection {
 
     /// RFC 9293, 3.10.7.3.
     fn in_syn_sent(&mut self, now: Instant, seg: &TcpRepr, payload_len: u32, env: &mut Env<'_>) -> Ingress {
-        let acks_syn = seg.ack.map(|a| self.send_position(a) == 1 && self.nxt == 1);
+        let pos = seg.ack.map_or(0, |a| self.send_position(a));
+        let acks_syn = seg.ack.map(|_| pos >= 1 && pos <= self.nxt as i64);
         // "If SEG.ACK =< ISS or SEG.ACK > SND.NXT, send a reset (unless the RST bit is set)".
         if acks_syn == Some(false) {
             if !seg.flags.rst() {
@@ -71,10 +72,11 @@ impl Connection {
         let asked = env.cfg.ecn == crate::EcnMode::On;
         if acks_syn == Some(true) {
             self.opts.ecn = asked && seg.flags.ece() && !seg.flags.cwr();
-            self.handshake_acked(now, seg, env);
+            self.handshake_acked(now, seg, pos as u64, env);
             // RFC 4898 (tcpEStatsAppHCThruOctetsAcked) as Linux counts it: the SYN of an active open is acknowledged too.
-            self.stats.bytes_acked += 1;
+            self.stats.bytes_acked += pos as u64;
             self.established(now, env);
+            self.fast_open_answered(now, seg, env);
             self.ack.pending = true;
             self.ack.now = true;
             return self.take_text(now, seg, payload_len, EcnCodepoint::NotEct, env);
@@ -86,11 +88,11 @@ impl Connection {
         DROP_NONE
     }
 
-    /// Our SYN is acknowledged: the first RTT sample.
-    fn handshake_acked(&mut self, now: Instant, seg: &TcpRepr, env: &mut Env<'_>) {
+    /// Our SYN is acknowledged, and the data that it took along as far as `pos`: the first RTT sample.
+    fn handshake_acked(&mut self, now: Instant, seg: &TcpRepr, pos: u64, env: &mut Env<'_>) {
         let mut out = crate::scoreboard::AckOutcome::default();
-        self.una = 1;
-        self.board.ack_to(1, &mut out, &mut self.rate);
+        self.una = pos;
+        self.board.ack_to(pos, &mut out, &mut self.rate);
         let min = self.rtt.min();
         let _ = self.rate.sample(now, min);
         let sample = match out.first_acked_at {
@@ -156,7 +158,7 @@ impl Connection {
             }
             self.snd_wnd = u64::from(seg.window) << self.opts.snd_scale;
             self.max_wnd = self.snd_wnd;
-            self.handshake_acked(now, seg, env);
+            self.handshake_acked(now, seg, 1, env);
             self.established(now, env);
         }
         // RFC 5961, 5.2: "(SND.UNA - MAX.SND.WND) <= SEG.ACK <= SND.NXT"; others are discarded and answered with an ACK.
@@ -255,7 +257,7 @@ impl Connection {
                 return Some(DropReason::TcpReset);
             }
             let reason = match self.state {
-                State::SynReceived => CloseReason::Refused,
+                State::SynReceived if !self.is_fast_child() => CloseReason::Refused,
                 State::TimeWait | State::Closing | State::LastAck => CloseReason::Finished,
                 _ => CloseReason::Reset,
             };
@@ -406,7 +408,7 @@ impl Connection {
     }
 
     /// `from..to` is new or out of order and within the window.
-    fn accept_bytes(&mut self, now: Instant, seg: &TcpRepr, from: u64, to: u64, env: &mut Env<'_>) {
+    pub(super) fn accept_bytes(&mut self, now: Instant, seg: &TcpRepr, from: u64, to: u64, env: &mut Env<'_>) {
         let rto = self.rtt.rto(env.cfg.rto_max);
         let len = (to - from) as u32;
         self.ack.on_data(now, len, seg.flags.psh(), self.rcv.rcvbuf, self.mss, rto);

@@ -3,6 +3,7 @@
 mod ack;
 pub(crate) mod check;
 mod cookie;
+mod fastopen;
 mod info;
 mod input;
 mod options;
@@ -12,6 +13,7 @@ mod sack;
 mod timers;
 
 pub use check::Positions;
+pub use fastopen::{FastOpen, FastOpenLesson};
 pub use info::TcpInfo;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,9 @@ pub struct Connection {
     pub(crate) peer_fin: Option<u64>,
     pub(crate) app_closed: bool,
     pub(crate) last_oow_ack: Option<Instant>,
+
+    /// Fast Open, where it is used.
+    pub(crate) fast: Option<Box<fastopen::FastOpenState>>,
 
     // What must leave.
     pub(crate) due: Due,
@@ -241,6 +246,7 @@ impl Connection {
             peer_fin: None,
             app_closed: false,
             last_oow_ack: None,
+            fast: None,
             due: Due::default(),
             events: SmallVec::new(),
             soft_error: None,
@@ -272,6 +278,7 @@ impl Connection {
             }
         }
         self.written = head;
+        self.release_syn();
         self.update_chrono(now);
     }
 
@@ -369,16 +376,8 @@ impl Connection {
         self.control = self.cc.on_event(cc::CcEvent::MssChanged { mss: self.mss }, env.rng);
         self.take_control(env.cfg);
         if !self.board.is_empty() {
-            // Too big is no sign of congestion: the window stays, the segments are resent smaller. In the Loss state nobody takes the marks
-            // for new losses.
-            self.board.mark_all_lost(false);
-            if !matches!(self.ca_state, CaState::Loss | CaState::Recovery) {
-                self.ca_state = CaState::Loss;
-                self.high_seq = self.nxt;
-                self.undo = Undo::default();
-                self.frto = false;
-            }
-            self.arm_rto(now, env.cfg);
+            // Too big is no sign of congestion: the segments are resent smaller.
+            self.resend_all(now, env);
         }
     }
 

@@ -31,7 +31,16 @@ impl Connection {
         }
         match self.state {
             State::Closed => return None,
-            State::SynSent | State::SynReceived => return self.syn(now, env),
+            State::SynSent => return self.syn(now, env),
+            State::SynReceived => {
+                let out = self.syn(now, env);
+                // RFC 7413, 4.2.2: a Fast Open server may send before the handshake ends. Lost data waits for its end.
+                return if out.is_none() && self.is_fast_child() && self.nxt > 0 {
+                    self.new_data(now, env)
+                } else {
+                    out
+                };
+            }
             State::Established
             | State::CloseWait
             | State::FinWait1
@@ -129,7 +138,10 @@ impl Connection {
             return None;
         }
         let answer = self.state == State::SynReceived;
-        let options = self.syn_options(env.cfg, now, answer);
+        let is_retransmit = self.nxt > 0;
+        let mut len = 0;
+        let mut options = self.syn_options(env.cfg, now, answer);
+        options.fast_open = self.fast_open_option(is_retransmit);
         let mut flags = TcpFlags::SYN;
         // RFC 3168, 6.1.1: ECN-setup SYN: ECE and CWR; ECN-setup SYN-ACK: ECE only. 6.1.1.1: a SYN resent goes without.
         if self.opts.ecn && answer {
@@ -138,9 +150,9 @@ impl Connection {
             flags |= TcpFlags::ECE | TcpFlags::CWR;
         }
         // RFC 7323, 2.2: "The window field in a segment where the SYN bit is set ... MUST NOT be scaled".
-        let window = self.rcv.candidate(env.cfg, 0, u32::from(self.advmss)).min(65_535);
-        self.rcv.edge = self.rcv.edge.max(window);
-        let is_retransmit = self.nxt > 0;
+        let window = self.rcv.candidate(env.cfg, self.rcv_nxt, u32::from(self.advmss)).min(65_535);
+        self.rcv.edge = self.rcv.edge.max(self.rcv_nxt + window);
+        self.acked_to = self.rcv_nxt;
         if is_retransmit {
             env.mib.inc(Mib::TcpRetransSegs);
             env.mib.inc(Mib::TcpExtTCPSynRetrans);
@@ -152,6 +164,7 @@ impl Connection {
             self.board.push(0, 1, self.mss, now, rate);
             self.nxt = 1;
             self.retrans_since = Some(now);
+            len = self.syn_data(now, env);
         }
         if self.timer.is_none() {
             self.arm_rto(now, env.cfg);
@@ -161,13 +174,14 @@ impl Connection {
             src_port: self.flow.src_port,
             dst_port: self.flow.dst_port,
             seq: self.iss,
-            ack: answer.then(|| self.wire_ack(0)),
+            ack: answer.then(|| self.wire_ack(self.rcv_nxt)),
             flags,
             window: window as u16,
             urgent: 0,
             options,
         });
         out.is_retransmit = is_retransmit;
+        out.payload = (len > 0).then_some(0..u64::from(len));
         Some(out)
     }
 
@@ -250,7 +264,7 @@ impl Connection {
         is_retransmit: bool,
     ) -> SegmentOut {
         let fin_pos = self.written + 1;
-        let has_fin = self.fin_wanted && end > fin_pos;
+        let has_fin = self.fin_sent && end > fin_pos;
         let data_end = end.min(fin_pos);
         let len = (data_end - start) as u32;
         let mut flags = if has_fin { TcpFlags::FIN } else { TcpFlags::NONE };
@@ -374,7 +388,7 @@ impl Connection {
         }
         let end = self.written + 1;
         let pending = end - self.nxt.min(end);
-        if pending == 0 && !self.fin_wanted {
+        if pending == 0 && (!self.fin_wanted || !self.state.is_synchronized()) {
             self.note_app_limited();
             return None;
         }
@@ -446,7 +460,8 @@ impl Connection {
 
     fn send_new(&mut self, now: Instant, env: &mut Env<'_>, len: u64) -> SegmentOut {
         let start = self.nxt;
-        let fin = self.fin_wanted && start + len == self.written + 1;
+        // A Fast Open child's FIN waits for the end of the handshake.
+        let fin = self.fin_wanted && self.state.is_synchronized() && start + len == self.written + 1;
         let end = start + len + u64::from(fin);
         if self.board.is_empty() && len > 0 {
             self.control = self.cc.on_event(CcEvent::TxStart { now, app_limited: self.rate.is_app_limited() }, env.rng);

@@ -174,7 +174,11 @@ impl Connection {
         }
         env.mib.inc(Mib::TcpExtTCPTimeouts);
         self.retransmits = self.retransmits.saturating_add(1);
-        if self.gives_up(now, env.cfg) {
+        let gives_up = self.gives_up(now, env.cfg);
+        if self.state == State::SynSent {
+            self.fast_open_timed_out(gives_up);
+        }
+        if gives_up {
             env.mib.inc(if self.state.is_synchronized() { Mib::TcpExtTCPAbortOnTimeout } else { Mib::TcpAttemptFails });
             let tell = self.state == State::SynReceived;
             self.finish(CloseReason::TimedOut, env);

@@ -1,6 +1,7 @@
 //! Tests of the whole connection: a segment at a time, and two connections over a bad link.
 
 mod ecn_pmtu;
+mod fastopen;
 mod handshake;
 mod invariants;
 mod link;

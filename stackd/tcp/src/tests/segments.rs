@@ -93,11 +93,16 @@ impl Test {
         Self::connect_over(cfg, FlowParams { port_paces: true, ..FlowParams::new(1, 2) })
     }
 
+    /// Around a connection made by hand.
+    pub fn over(end: End, now: Instant) -> Self {
+        Self { now, end, ingress: Ingress::default(), ts: None, ecn: IpEcn::NotEct }
+    }
+
     /// Over a path of one's own choice.
     pub fn connect_over(cfg: Config, flow: FlowParams) -> Self {
         let now = Instant::from_nanos(5_000_000_000);
         let conn = Connection::connect(&cfg, flow, SeqNum(ISS), now);
-        Self { now, end: End::new(conn, cfg, 9), ingress: Ingress::default(), ts: None, ecn: IpEcn::NotEct }
+        Self::over(End::new(conn, cfg, 9), now)
     }
 
     /// Established actively; peer offers MSS 1000 and SACK.

@@ -22,6 +22,10 @@ mod kind {
     pub const FAST_OPEN: u8 = 34;
     pub const ACCECN0: u8 = 172;
     pub const ACCECN1: u8 = 174;
+    /// RFC 6994: shared by experiments, told apart by two magic bytes.
+    pub const EXPERIMENTAL: u8 = 254;
+    /// RFC 7413, 4.1.1 before it had a kind of its own.
+    pub const FAST_OPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 }
 
 /// RFC 7323, 3.2: sender's clock and the echo of the peer's.
@@ -113,11 +117,12 @@ impl FromIterator<SackBlock> for SackBlocks {
 pub struct FastOpenCookie {
     bytes: [u8; 16],
     len: u8,
+    experimental: bool,
 }
 
 impl FastOpenCookie {
     /// A request for a cookie.
-    pub const REQUEST: Self = Self { bytes: [0; 16], len: 0 };
+    pub const REQUEST: Self = Self { bytes: [0; 16], len: 0, experimental: false };
 
     /// The cookie with these bytes; `None` when the length is not legal. Empty is a request.
     pub fn new(cookie: &[u8]) -> Option<Self> {
@@ -127,7 +132,20 @@ impl FastOpenCookie {
         }
         let mut bytes = [0; 16];
         bytes[..cookie.len()].copy_from_slice(cookie);
-        Some(Self { bytes, len: cookie.len() as u8 })
+        Some(Self { bytes, len: cookie.len() as u8, experimental: false })
+    }
+    /// The same, in the form of before RFC 7413 (kind 254, magic 0xF989), or in the standard's.
+    #[must_use]
+    pub const fn in_experimental_form(self, experimental: bool) -> Self {
+        Self { experimental, ..self }
+    }
+    /// Came (or goes) in the experimental form.
+    pub const fn is_experimental(&self) -> bool {
+        self.experimental
+    }
+    /// Bytes of the option, padding not counted.
+    const fn option_len(&self) -> usize {
+        self.len as usize + if self.experimental { 4 } else { 2 }
     }
     /// The cookie; empty for a request.
     pub fn as_bytes(&self) -> &[u8] {
@@ -234,6 +252,11 @@ impl TcpOptions {
                     self.fast_open = Some(c);
                 }
             }
+            (kind::EXPERIMENTAL, [a, b, v @ ..]) if syn && [*a, *b] == kind::FAST_OPEN_MAGIC => {
+                if let Some(c) = FastOpenCookie::new(v) {
+                    self.fast_open = Some(c.in_experimental_form(true));
+                }
+            }
             (kind::ACCECN0 | kind::ACCECN1, v) if v.len() % 3 == 0 && v.len() <= 9 => {
                 let mut o = AccEcnOption { order1: kind == kind::ACCECN1, ..AccEcnOption::default() };
                 for (c, b) in o.counters.iter_mut().zip(v.as_chunks::<3>().0) {
@@ -286,8 +309,8 @@ impl TcpOptions {
         });
         let accecn_fits = accecn_counters.filter(|n| len + (2 + 3 * n).next_multiple_of(4) <= MAX_LEN);
         len += accecn_fits.map_or(0, |n| (2 + 3 * n).next_multiple_of(4));
-        let cookie = fast_open.filter(|c| len + (2 + c.as_bytes().len()).next_multiple_of(4) <= MAX_LEN);
-        len += cookie.map_or(0, |c| (2 + c.as_bytes().len()).next_multiple_of(4));
+        let cookie = fast_open.filter(|c| len + c.option_len().next_multiple_of(4) <= MAX_LEN);
+        len += cookie.map_or(0, |c| c.option_len().next_multiple_of(4));
         Plan { len, sacks, accecn: accecn_fits, cookie }
     }
 
@@ -331,7 +354,12 @@ impl TcpOptions {
             w.pad();
         }
         if let Some(c) = plan.cookie {
-            w.put(&[kind::FAST_OPEN, 2 + c.as_bytes().len() as u8]);
+            if c.experimental {
+                w.put(&[kind::EXPERIMENTAL, c.option_len() as u8]);
+                w.put(&kind::FAST_OPEN_MAGIC);
+            } else {
+                w.put(&[kind::FAST_OPEN, c.option_len() as u8]);
+            }
             w.put(c.as_bytes());
             w.pad();
         }

@@ -11,14 +11,15 @@ fn options() -> impl Strategy<Value = (bool, TcpOptions)> {
         any::<bool>(),
         proptest::option::of(any::<(u32, u32)>()),
         sack,
-        proptest::option::of(0usize..=8),
+        proptest::option::of((0usize..=8, any::<bool>())),
     )
         .prop_map(|(syn, mss, ws, sp, ts, sack, cookie)| {
             let mut o =
                 TcpOptions { timestamps: ts.map(|(tsval, tsecr)| Timestamps { tsval, tsecr }), ..TcpOptions::NONE };
             if syn {
                 (o.mss, o.window_scale, o.sack_permitted) = (mss, ws, sp);
-                o.fast_open = cookie.and_then(|n| FastOpenCookie::new(&[7; 16][..2 * n]));
+                o.fast_open =
+                    cookie.and_then(|(n, old)| Some(FastOpenCookie::new(&[7; 16][..2 * n])?.in_experimental_form(old)));
             } else {
                 o.sack = sack.into_iter().map(|(l, r)| SackBlock { left: SeqNum(l), right: SeqNum(r) }).collect();
             }
@@ -145,4 +146,22 @@ fn accecn_and_md5_round_trip() {
     let mut buf = [0; 60];
     let len = r.emit(&mut buf);
     assert_eq!(TcpRepr::parse(&buf[..len]), Ok((r, len)));
+}
+
+/// RFC 7413, 4.1.1 and its appendix A: the form of before it had a kind of its own is understood, on SYN only.
+#[test]
+fn fast_open_is_read_in_both_forms() {
+    let cookie = FastOpenCookie::new(&[1, 2, 3, 4]).expect("legal");
+    let standard = parse_options(true, &[34, 6, 1, 2, 3, 4]);
+    let experimental = parse_options(true, &[254, 8, 0xf9, 0x89, 1, 2, 3, 4]);
+    assert_eq!(standard.fast_open, Some(cookie));
+    assert_eq!(experimental.fast_open, Some(cookie.in_experimental_form(true)));
+    assert_eq!(parse_options(true, &[34, 2]).fast_open, Some(FastOpenCookie::REQUEST));
+    assert!(
+        parse_options(true, &[254, 4, 0xf9, 0x89]).fast_open.is_some_and(|c| c.is_request() && c.is_experimental())
+    );
+    for bad in [&[34, 5, 1, 2, 3][..], &[34, 4, 1, 2], &[254, 8, 0xf9, 0x88, 1, 2, 3, 4], &[254, 3, 0xf9]] {
+        assert_eq!(parse_options(true, bad).fast_open, None, "{bad:?}");
+    }
+    assert_eq!(parse_options(false, &[34, 6, 1, 2, 3, 4]).fast_open, None);
 }
