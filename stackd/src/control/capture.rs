@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use bytes::BytesMut;
+use stackd_netdev::pcapng::format::{self as pcapng, Frame, Interface};
 use stackd_proto::{
     StatusError,
     v1::{self, Errno, capture_service_server::CaptureService},
@@ -14,7 +15,6 @@ use tonic::{Request, Response, Status};
 use super::{
     access,
     backend::{Backend, CaptureInterface, CapturedFrame, Command},
-    pcapng,
 };
 
 const DEFAULT_SNAP_LEN: u32 = 262_144;
@@ -77,7 +77,8 @@ async fn pump(
     out: mpsc::Sender<Result<v1::CaptureChunk, Status>>,
 ) {
     let mut buffer = BytesMut::new();
-    pcapng::header(&mut buffer, &interfaces, snap_len);
+    let described = interfaces.iter().map(|i| Interface { name: &i.name, link_type: i.link_type });
+    pcapng::header(&mut buffer, described, snap_len);
     let (mut packets, mut dropped) = (0u64, 0u64);
     loop {
         let chunk = v1::CaptureChunk { pcapng: buffer.split().freeze(), packets, dropped };
@@ -94,7 +95,9 @@ async fn pump(
         while let Some(frame) = next.take() {
             dropped += frame.missed;
             if let Some(at) = interfaces.iter().position(|i| i.index == frame.interface) {
-                pcapng::packet(&mut buffer, u32::try_from(at).unwrap_or(0), &frame, frame.missed);
+                let interface = u32::try_from(at).unwrap_or(0);
+                let CapturedFrame { interface: _, unix_ns, original_len, ref data, outbound, missed } = frame;
+                pcapng::packet(&mut buffer, &Frame { interface, unix_ns, original_len, data, outbound, missed });
                 packets += 1;
             }
             if buffer.len() < CHUNK_BYTES && (max_packets == 0 || packets < max_packets) {

@@ -11,7 +11,6 @@ mod diag;
 mod merge;
 mod net;
 mod observe;
-mod pcapng;
 mod socket;
 mod sysctl;
 

@@ -1,8 +1,12 @@
 //! A pcapng tee: copies the frames of a device into a bounded queue, and a writer elsewhere takes them out. The data path never waits.
 //!
-//! Format: draft-ietf-opsawg-pcapng: section header, one interface description, enhanced packets with nanosecond time.
+//! The format itself is in [`format`], which the control plane's captures of many interfaces use too.
+
+pub mod format;
 
 use crate::{Caps, Device, DeviceStats, RxMeta, TxFrame, TxResult};
+use bytes::BytesMut;
+use format::{Frame, Interface};
 use stackd_base::{Instant, QueueId};
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -96,10 +100,11 @@ impl<D: Device> Device for Tee<D> {
     }
 }
 
-/// Writes pcapng.
+/// Writes the frames of one interface as pcapng.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
+    buffer: BytesMut,
     /// Nanoseconds of Unix time at `Instant::ZERO`.
     epoch: u64,
 }
@@ -107,40 +112,25 @@ pub struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// Starts a capture of the interface `name`; `epoch` is the Unix time of `Instant::ZERO` in nanoseconds.
     pub fn new(out: W, name: &str, snaplen: u32, epoch: u64) -> io::Result<Self> {
-        let mut w = Self { out, epoch };
-        let mut section = 0x1a2b_3c4du32.to_le_bytes().to_vec();
-        section.extend([1, 0, 0, 0]);
-        section.extend((-1i64).to_le_bytes());
-        w.block(0x0a0d_0d0a, section)?;
-        let mut interface = LINKTYPE_ETHERNET.to_le_bytes().to_vec();
-        interface.extend([0, 0]);
-        interface.extend(snaplen.to_le_bytes());
-        option(&mut interface, 2, name.as_bytes());
-        // if_tsresol 9: nanoseconds.
-        option(&mut interface, 9, &[9]);
-        option(&mut interface, 0, &[]);
-        w.block(1, interface)?;
+        let mut w = Self { out, buffer: BytesMut::new(), epoch };
+        format::header(&mut w.buffer, [Interface { name, link_type: LINKTYPE_ETHERNET }], snaplen);
+        w.put()?;
         Ok(w)
     }
 
     /// Writes one frame.
     pub fn frame(&mut self, frame: &Captured) -> io::Result<()> {
-        let at = self.epoch.saturating_add(frame.at.as_nanos());
-        let mut body = vec![0; 4];
-        body.extend(((at >> 32) as u32).to_le_bytes());
-        body.extend((at as u32).to_le_bytes());
-        body.extend((frame.bytes.len() as u32).to_le_bytes());
-        body.extend((frame.len as u32).to_le_bytes());
-        body.extend_from_slice(&frame.bytes);
-        body.resize(body.len().next_multiple_of(4), 0);
-        // epb_flags: 1 inbound, 2 outbound.
-        option(&mut body, 2, &(1 + u32::from(frame.outbound)).to_le_bytes());
-        if frame.missed > 0 {
-            // epb_dropcount.
-            option(&mut body, 4, &frame.missed.to_le_bytes());
-        }
-        option(&mut body, 0, &[]);
-        self.block(6, body)
+        let Captured { at, outbound, bytes, len, missed } = frame;
+        let frame = Frame {
+            interface: 0,
+            unix_ns: self.epoch.saturating_add(at.as_nanos()),
+            original_len: u32::try_from(*len).unwrap_or(u32::MAX),
+            data: bytes,
+            outbound: *outbound,
+            missed: *missed,
+        };
+        format::packet(&mut self.buffer, &frame);
+        self.put()
     }
 
     /// Hands what was written to the file.
@@ -148,18 +138,9 @@ impl<W: Write> Writer<W> {
         self.out.flush()
     }
 
-    fn block(&mut self, kind: u32, body: Vec<u8>) -> io::Result<()> {
-        let len = (body.len() as u32 + 12).to_le_bytes();
-        self.out.write_all(&kind.to_le_bytes())?;
-        self.out.write_all(&len)?;
-        self.out.write_all(&body)?;
-        self.out.write_all(&len)
+    fn put(&mut self) -> io::Result<()> {
+        let result = self.out.write_all(&self.buffer);
+        self.buffer.clear();
+        result
     }
-}
-
-fn option(to: &mut Vec<u8>, code: u16, value: &[u8]) {
-    to.extend(code.to_le_bytes());
-    to.extend((value.len() as u16).to_le_bytes());
-    to.extend_from_slice(value);
-    to.resize(to.len().next_multiple_of(4), 0);
 }
