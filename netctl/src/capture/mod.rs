@@ -1,10 +1,13 @@
 //! `capture`: packets into a pcapng file.
 
+mod writer;
+
 use std::{fs::File, io::Write, path::PathBuf};
 
 use stackd_proto::v1::{CaptureRequest, capture_service_client::CaptureServiceClient};
 
 use crate::cli::{Context, Failure};
+use writer::{Method, Writer};
 
 /// Write packets as pcapng, until interrupted or COUNT.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,6 +25,9 @@ pub struct Args {
     /// Bytes to keep of each packet; 0: all
     #[arg(short = 's', long, default_value_t = 0)]
     pub snaplen: u32,
+    /// How to write the file
+    #[arg(long, value_enum, default_value_t)]
+    pub writer: Method,
 }
 
 /// Runs the command. The file is a valid pcapng at every moment; figures go to stderr as tcpdump's.
@@ -35,12 +41,12 @@ pub async fn run(args: &Args, cx: &Context, out: &mut impl Write) -> Result<(), 
         buffer_packets: 0,
     };
     let mut stream = client.start(request).await.map_err(failed)?.into_inner();
-    let mut file: Box<dyn Write + '_> = if args.write.as_os_str() == "-" {
-        Box::new(out)
+    let file = if args.write.as_os_str() == "-" {
+        None
     } else {
-        let file = File::create(&args.write)
-            .map_err(|e| Failure::usage(format!("capture: cannot write {}: {e}", args.write.display())))?;
-        Box::new(file)
+        let failed = |e| Failure::usage(format!("capture: cannot write {}: {e}", args.write.display()));
+        let file = File::create(&args.write).map_err(failed)?;
+        Some(Writer::start(file, args.writer).map_err(failed)?)
     };
     let (mut packets, mut dropped) = (0, 0);
     loop {
@@ -50,8 +56,18 @@ pub async fn run(args: &Args, cx: &Context, out: &mut impl Write) -> Result<(), 
         };
         let Some(chunk) = chunk else { break };
         (packets, dropped) = (chunk.packets, chunk.dropped);
-        file.write_all(&chunk.pcapng)?;
-        file.flush()?;
+        if let Some(file) = &file {
+            if !file.write(chunk.pcapng).await {
+                break;
+            }
+        } else {
+            out.write_all(&chunk.pcapng)?;
+            out.flush()?;
+        }
+    }
+    if let Some(file) = file {
+        let failed = |e| Failure::usage(format!("capture: {} is incomplete: {e}", args.write.display()));
+        file.finish().await.map_err(failed)?;
     }
     eprintln!("{packets} packets captured\n{dropped} packets dropped by stackd");
     Ok(())
