@@ -45,8 +45,12 @@ pub struct Config {
     pub ecn: EcnMode,
     /// `tcp_syn_retries` or `TCP_SYNCNT`.
     pub syn_retries: u8,
+    /// `tcp_syn_linear_timeouts`: so many timeouts of a SYN come before the first that doubles, on top of `syn_retries`.
+    pub syn_linear_timeouts: u8,
     /// `tcp_synack_retries`.
     pub synack_retries: u8,
+    /// `tcp_retries1`: timeouts before the route is doubted.
+    pub retries1: u8,
     /// `tcp_retries2`.
     pub retries2: u8,
     /// `tcp_orphan_retries`; 0 counts as 8.
@@ -103,10 +107,14 @@ pub struct Config {
     pub early_retrans: u8,
     /// `tcp_frto`: 0 switches F-RTO off.
     pub frto: u8,
+    /// `tcp_thin_linear_timeouts`.
+    pub thin_linear_timeouts: bool,
     /// `tcp_autocorking`.
     pub autocorking: bool,
-    /// `tcp_challenge_ack_limit` a second.
+    /// `tcp_challenge_ack_limit` a second; `i32::MAX`: no limit but each connection's own.
     pub challenge_ack_limit: u32,
+    /// `tcp_min_snd_mss`: no path makes segments smaller.
+    pub min_snd_mss: u32,
     /// `tcp_invalid_ratelimit`.
     pub invalid_ratelimit: Duration,
     /// Most packets of the congestion window (`snd_cwnd_clamp`).
@@ -136,7 +144,9 @@ impl Default for Config {
             window_scaling: true,
             ecn: EcnMode::Passive,
             syn_retries: 6,
+            syn_linear_timeouts: 4,
             synack_retries: 5,
+            retries1: 3,
             retries2: 15,
             orphan_retries: 0,
             user_timeout: None,
@@ -165,8 +175,10 @@ impl Default for Config {
             recovery: 1,
             early_retrans: 3,
             frto: 2,
+            thin_linear_timeouts: false,
             autocorking: true,
-            challenge_ack_limit: 1000,
+            challenge_ack_limit: i32::MAX as u32,
+            min_snd_mss: 48,
             invalid_ratelimit: Duration::from_millis(500),
             cwnd_clamp: u32::MAX,
             initial_cwnd: 10,

@@ -23,6 +23,10 @@ impl Reassembly {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
+    /// End of the last range held.
+    pub fn end(&self) -> Option<u64> {
+        self.0.as_ref()?.ranges.last_key_value().map(|(_, &end)| end)
+    }
     /// Ranges held, each an entry of the tree.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |h| h.ranges.len())

@@ -55,6 +55,8 @@ struct Sent {
 pub(crate) struct AckOutcome {
     /// Packets cumulatively acknowledged, sacked before or not.
     pub acked: u32,
+    /// Of those, sacked before.
+    pub acked_sacked_before: u32,
     /// Packets newly sacked.
     pub sacked: u32,
     /// When the oldest never-retransmitted packet that it cumulatively acknowledges left.
@@ -262,6 +264,7 @@ impl Scoreboard {
             out.acked += seg.packets;
             if seg.sacked {
                 self.sacked_out -= seg.packets;
+                out.acked_sacked_before += seg.packets;
             } else {
                 out.deliver(start, &seg, false, rate);
             }
@@ -457,6 +460,29 @@ impl Scoreboard {
         self.order.clear();
         self.lost_total += u64::from(newly);
         newly
+    }
+
+    /// After a timeout the oldest packet is lost, and of the others what `is_young` does not still wait for. The young ones go on being
+    /// judged by time.
+    pub fn mark_expired_lost(&mut self, is_young: impl Fn(Instant) -> bool) {
+        let Some(head) = self.segs.first_key_value().map(|(&s, _)| s) else { return };
+        let mut newly = 0;
+        for (&start, seg) in &mut self.segs {
+            if seg.sacked || (start != head && is_young(seg.sent_at)) {
+                continue;
+            }
+            if seg.retrans {
+                seg.retrans = false;
+                self.retrans_out -= seg.packets;
+            }
+            if !seg.lost {
+                seg.lost = true;
+                newly += seg.packets;
+                self.lost_out += seg.packets;
+            }
+            self.to_resend.insert(start);
+        }
+        self.lost_total += u64::from(newly);
     }
 
     /// Takes loss marks back where no retransmission was made yet (undo).

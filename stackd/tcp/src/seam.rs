@@ -61,6 +61,9 @@ impl ChallengeLimit {
     /// RFC 5961, 7: "an ACK throttling mechanism SHOULD be implemented". The budget of a second is drawn from
     /// `limit/2 .. 3*limit/2`: a fixed one is an oracle for off-path attackers (CVE-2016-5696).
     pub fn allow(&mut self, now: Instant, limit: u32, rng: &mut dyn Rng) -> bool {
+        if limit == i32::MAX as u32 {
+            return true;
+        }
         if !self.started || now - self.window_start >= Duration::from_secs(1) {
             self.started = true;
             self.window_start = now;
@@ -126,6 +129,8 @@ pub enum Event {
     ErrorQueue(Errno),
     /// A handshake taught something about Fast Open: [`Connection::fast_open_lesson`](crate::Connection::fast_open_lesson).
     FastOpen,
+    /// Retransmissions go unanswered: the route and the neighbour behind it are to be doubted (RFC 9293, 3.8.3, R1).
+    Doubt,
 }
 
 /// Why a connection ended.
@@ -135,6 +140,8 @@ pub enum CloseReason {
     Finished,
     /// The peer reset it.
     Reset,
+    /// The peer reset it after its FIN: what we had still to say reached nobody.
+    ResetAfterFin,
     /// The peer refused it: RST in answer to our SYN.
     Refused,
     /// Nobody answered: retransmissions, probes or keepalives exhausted.
@@ -151,6 +158,7 @@ impl CloseReason {
         match self {
             Self::Finished | Self::Aborted => None,
             Self::Reset => Some(Errno::ECONNRESET),
+            Self::ResetAfterFin => Some(Errno::EPIPE),
             Self::Refused => Some(Errno::ECONNREFUSED),
             Self::TimedOut => Some(Errno::ETIMEDOUT),
             Self::Unreachable(e) => Some(e),

@@ -393,6 +393,11 @@ impl IpLayer {
         self.count_drops(env);
         true
     }
+    /// A transport's packets go unanswered: is the next hop still there?
+    pub(crate) fn suspect_neighbour(&mut self, now: Instant, port: PortId, next_hop: IpAddr) {
+        self.neigh.suspect(now, (port, next_hop));
+    }
+
     /// A transport made progress through this next hop: it is reachable (RFC 4861, 7.3.1).
     pub fn confirm_neighbour(&mut self, now: Instant, port: PortId, next_hop: IpAddr) {
         self.neigh.confirm(now, &self.config.neigh, (port, next_hop));

@@ -277,6 +277,15 @@ impl NeighTable {
         }
     }
 
+    /// A transport gets no answers through it: it is asked at once whether it is still there (RFC 4861, 7.3.3: PROBE).
+    pub(crate) fn suspect(&mut self, now: Instant, key: NeighKey) {
+        self.with(key, |e| {
+            if matches!(e.state, NudState::Reachable | NudState::Stale | NudState::Delay) {
+                (e.state, e.probes, e.timer) = (NudState::Probe, 0, Some(now));
+            }
+        });
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(t, _)| *t)
     }

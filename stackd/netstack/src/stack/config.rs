@@ -96,7 +96,7 @@ pub(super) fn flow_params(
         src_port: local.port(),
         dst_port: remote.port(),
         ipv6,
-        mss: Mss::new_clamped(mss.max(sysctls.net.tcp_min_snd_mss)),
+        mss: Mss::new_clamped(mss.max(sysctls.tcp.min_snd_mss)),
         port_paces: port.paces,
         gso_max: port.gso_max,
         ts_offset: isn::timestamp_offset(secret, flow),

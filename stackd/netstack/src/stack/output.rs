@@ -104,6 +104,16 @@ impl Stack {
         }
     }
 
+    /// RFC 9293, 3.8.3, R1: a connection that gets no answers looks for its route anew, and the next hop has to show that it lives.
+    pub(super) fn doubt_path(&mut self, now: Instant, sock: SockId) {
+        if let Ok(route) = self.route_of(now, sock) {
+            self.ip.suspect_neighbour(now, route.port, route.next_hop);
+        }
+        if let Some(t) = self.tcp_mut(sock) {
+            t.path = None;
+        }
+    }
+
     /// A segment that no connection sends: RST for nobody, ACK of TIME_WAIT.
     pub(super) fn send_bare(&mut self, now: Instant, flow: &FlowKey, repr: &TcpRepr, tos: u8) {
         let (local, remote) = (flow.local().ip(), flow.remote().ip());

@@ -129,6 +129,7 @@ impl Stack {
                     }
                 }
                 Event::FastOpen => self.fast_open_learn(now, sock),
+                Event::Doubt => self.doubt_path(now, sock),
                 Event::Closed(reason) => closed = Some(reason),
             }
         }
@@ -207,6 +208,7 @@ impl Stack {
             CloseReason::TimedOut => t.soft_error.or(reason.errno()),
             CloseReason::Finished
             | CloseReason::Reset
+            | CloseReason::ResetAfterFin
             | CloseReason::Refused
             | CloseReason::Unreachable(_)
             | CloseReason::Aborted => reason.errno(),

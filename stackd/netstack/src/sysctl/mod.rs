@@ -35,7 +35,6 @@ pub struct NetSysctls {
     pub default_qdisc: &'static str,
     /// Bytes: low, pressure, high.
     pub tcp_mem: [u64; 3],
-    pub tcp_min_snd_mss: u32,
     pub tcp_max_syn_backlog: u32,
     /// 0 never, 1 when the SYN queue is full, 2 always.
     pub tcp_syncookies: u8,
@@ -69,7 +68,6 @@ impl Default for NetSysctls {
             rmem_default: 212_992,
             default_qdisc: "fq",
             tcp_mem: [3 << 30, 4 << 30, 6 << 30],
-            tcp_min_snd_mss: 48,
             tcp_max_syn_backlog: 4096,
             tcp_syncookies: 1,
             tcp_fastopen: 1,

@@ -207,8 +207,15 @@ const TCP_HANDSHAKE: &[Entry] = &[
 
 const TCP_TIMEOUTS: &[Entry] = &[
     int!("net.ipv4.tcp_syn_retries", tcp.syn_retries: u8, 1..=127, "Repetitions of a SYN before connect gives up."),
+    int!("net.ipv4.tcp_syn_linear_timeouts", tcp.syn_linear_timeouts: u8, 0..=127, "Timeouts of a SYN, beyond tcp_syn_retries, before they begin to double."),
     int!("net.ipv4.tcp_synack_retries", tcp.synack_retries: u8, 0..=255, "Repetitions of a SYN-ACK before a half-open connection is forgotten."),
+    int!("net.ipv4.tcp_retries1", tcp.retries1: u8, 0..=255, "Retransmission timeouts before the route and its neighbour are doubted, and black holes suspected."),
     int!("net.ipv4.tcp_retries2", tcp.retries2: u8, 0..=255, "Retransmission timeouts before a connection is given up."),
+    switch!(
+        "net.ipv4.tcp_thin_linear_timeouts",
+        tcp.thin_linear_timeouts,
+        "With fewer than four packets in flight, the first six retransmission timeouts do not double."
+    ),
     int!("net.ipv4.tcp_orphan_retries", tcp.orphan_retries: u8, 0..=255, "The same for connections that their application closed; 0 counts as 8."),
     time!(
         "net.ipv4.tcp_keepalive_time",
@@ -271,7 +278,7 @@ const TCP_SENDING: &[Entry] = &[
         tcp.autocorking,
         "Coalesce small writes while an earlier packet waits to leave."
     ),
-    int!("net.ipv4.tcp_min_snd_mss", net.tcp_min_snd_mss: u32, 48..=65_535, "Smallest MSS a path can impose."),
+    int!("net.ipv4.tcp_min_snd_mss", tcp.min_snd_mss: u32, 48..=65_535, "Smallest MSS a path can impose."),
 ];
 
 const SOCKETS: &[Entry] = &[

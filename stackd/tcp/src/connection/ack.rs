@@ -9,13 +9,17 @@ use crate::seam::{Env, Event};
 use stackd_base::{Duration, Instant, Mib};
 use stackd_wire::TcpRepr;
 
+/// What Linux gives a peer that seems to have discarded SACKed data, at least.
+const RENEGING_GRACE: Duration = Duration::from_millis(10);
+
 /// What one ACK changed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     pub una_advanced: bool,
     pub window_changed: bool,
     pub has_data: bool,
-    pub dsack: bool,
+    /// End of the duplicate that it reports.
+    pub dsack_end: Option<u64>,
     pub ece: bool,
     pub prior_in_flight: u32,
     pub prior_una: u64,
@@ -54,7 +58,21 @@ impl Connection {
         {
             self.note_reordering(low, prior_high, env);
         }
+        if seen.una_advanced && self.board.head().is_some_and(|(_, s)| s.sacked) {
+            // RFC 2018, 8: what was SACKed and is not acknowledged although its turn has come may have been discarded. Linux gives the
+            // peer half a round trip to say more, then believes it.
+            let grace = self.rtt.srtt().map_or(Duration::ZERO, |s| s / 2).max(RENEGING_GRACE);
+            self.timer = Some((RetransTimer::Rto, now + grace));
+            self.reneging = true;
+        } else if seen.una_advanced {
+            self.reneging = false;
+        }
         if !had_out {
+            // The report of a duplicate takes a round trip: often nothing is outstanding any more.
+            self.process_probe(now, ack, &seen, env);
+            if seen.dsack_end.is_some() {
+                self.recovery_step(now, &mut seen, env);
+            }
             self.after_empty_ack(now, env);
             return;
         }
@@ -65,7 +83,7 @@ impl Connection {
         seen.lost = (self.board.lost_total() - lost_before) as u32;
         self.control_congestion(now, &seen, env);
         if seen.una_advanced || seen.out.sacked > 0 {
-            if !matches!(self.timer, Some((RetransTimer::Reorder, _))) || self.board.is_empty() {
+            if self.board.is_empty() || !(self.reneging || matches!(self.timer, Some((RetransTimer::Reorder, _)))) {
                 self.rearm_after_ack(now, env.cfg);
             }
             self.expand_sndbuf(env);
@@ -222,6 +240,7 @@ impl Connection {
                 let safe = seen.una_advanced && seen.lost == 0;
                 self.cwnd = self.prr.cwnd(self.ssthresh, in_flight, sample.acked_sacked, safe).max(1);
             } else if self.prr.out == 0 {
+                // The first retransmission leaves even when the ACK that asks for it delivered nothing new.
                 self.cwnd = in_flight + 1;
             }
         }

@@ -51,6 +51,14 @@ impl Connection {
             }
             return refuse(DropReason::TcpUnsentAck);
         }
+        // RFC 7323, 5.3 applied to the handshake, as Linux: a SYN-ACK that echoes what we never sent answers somebody else's SYN.
+        if acks_syn == Some(true) && self.echoes_the_unsent(now, seg) {
+            env.mib.inc(Mib::TcpExtPAWSActive);
+            if !seg.flags.rst() {
+                self.due.rst_seq = seg.ack;
+            }
+            return refuse(DropReason::TcpPaws);
+        }
         if seg.flags.rst() {
             // "If the ACK was acceptable, then ... reset"; without ACK it may be anybody's.
             if acks_syn == Some(true) {
@@ -86,6 +94,13 @@ impl Connection {
         self.state = State::SynReceived;
         self.due.syn = true;
         DROP_NONE
+    }
+
+    /// The echoed timestamp is none of those that our SYNs carried, the first at `retrans_since`.
+    fn echoes_the_unsent(&self, now: Instant, seg: &TcpRepr) -> bool {
+        let (Some(t), Some(since)) = (seg.options.timestamps, self.retrans_since) else { return false };
+        let (first, last) = (self.ts_now(since), self.ts_now(now));
+        t.tsecr != 0 && t.tsecr.wrapping_sub(first) > last.wrapping_sub(first)
     }
 
     /// Our SYN is acknowledged, and the data that it took along as far as `pos`: the first RTT sample.
@@ -241,6 +256,9 @@ impl Connection {
         let right = self.rcv.edge.max(self.rcv_nxt) as i64;
         if end < self.acked_to.min(self.rcv_nxt) as i64 || start > right {
             if seg.flags.rst() {
+                if self.resets_below_fin(start) {
+                    self.reset_by_peer(env);
+                }
                 return Some(DropReason::TcpReset);
             }
             if seg.flags.syn() {
@@ -251,17 +269,15 @@ impl Connection {
             return Some(if start > right { DropReason::TcpOutOfWindow } else { DropReason::TcpOldSequence });
         }
         if seg.flags.rst() {
-            // RFC 5961, 3.2: only an exact match resets; another one in the window is challenged.
-            if start != self.rcv_nxt as i64 {
+            // RFC 5961, 3.2: only an exact match resets; another one in the window is challenged. Linux counts as exact what a peer
+            // may believe to be exact: the end of what we SACKed.
+            let sacked_to = self.reasm.end().filter(|_| self.opts.sack);
+            let exact = start == self.rcv_nxt as i64 || sacked_to.is_some_and(|e| start == e as i64);
+            if !exact && !self.resets_below_fin(start) {
                 self.challenge(now, env);
                 return Some(DropReason::TcpReset);
             }
-            let reason = match self.state {
-                State::SynReceived if !self.is_fast_child() => CloseReason::Refused,
-                State::TimeWait | State::Closing | State::LastAck => CloseReason::Finished,
-                _ => CloseReason::Reset,
-            };
-            self.finish(reason, env);
+            self.reset_by_peer(env);
             return Some(DropReason::SocketClosed);
         }
         if seg.flags.syn() {
@@ -276,6 +292,30 @@ impl Connection {
             return Some(DropReason::TcpFlags);
         }
         None
+    }
+
+    /// As Linux: after its FIN, some systems reset with the FIN's own number.
+    fn resets_below_fin(&self, start: i64) -> bool {
+        let after_fin = matches!(self.state, State::CloseWait | State::LastAck | State::Closing);
+        after_fin && start == self.rcv_nxt as i64 - 1
+    }
+
+    fn reset_by_peer(&mut self, env: &mut Env<'_>) {
+        let reason = match self.state {
+            State::SynReceived if !self.is_fast_child() => {
+                env.mib.inc(Mib::TcpAttemptFails);
+                CloseReason::Refused
+            }
+            State::TimeWait | State::Closing | State::LastAck => CloseReason::Finished,
+            State::CloseWait => CloseReason::ResetAfterFin,
+            State::SynSent
+            | State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::Closed => CloseReason::Reset,
+        };
+        self.finish(reason, env);
     }
 
     /// A pure ACK that was overtaken by a newer one, and that would move nothing: no reason to answer it.
@@ -320,12 +360,12 @@ impl Connection {
     /// A duplicate or stray segment is answered with an ACK, with a DSACK where it held data (RFC 2883).
     fn out_of_window_ack(&mut self, now: Instant, start: i64, len: u32, skipped: Mib, env: &mut Env<'_>) {
         let end = start + i64::from(len);
-        let old_data = len > 0 && end <= self.rcv_nxt as i64;
-        if !old_data && self.limited(now, env) {
+        // As Linux: data is no part of a loop of ACKs, and its sender waits for an answer.
+        if len == 0 && self.limited(now, env) {
             env.mib.inc(skipped);
             return;
         }
-        if old_data {
+        if len > 0 && end <= self.rcv_nxt as i64 {
             self.duplicate_data(start, end, env);
         }
         self.ack.pending = true;

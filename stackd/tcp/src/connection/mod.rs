@@ -82,6 +82,8 @@ pub struct Connection {
     pub(crate) tlp: Tlp,
     pub(crate) frto: bool,
     pub(crate) frto_new_data: bool,
+    /// The oldest outstanding packet was SACKed: a short timer waits for the peer to explain itself.
+    pub(crate) reneging: bool,
     pub(crate) dupacks: u32,
     pub(crate) reordering: u32,
     pub(crate) timer: Option<(RetransTimer, Instant)>,
@@ -224,6 +226,7 @@ impl Connection {
             tlp: Tlp::default(),
             frto: false,
             frto_new_data: false,
+            reneging: false,
             dupacks: 0,
             reordering: cfg.reordering,
             timer: None,
@@ -287,9 +290,6 @@ impl Connection {
         self.rcv.on_consumed(tail.min(self.rx_head()));
         self.rcv.adjust(env.cfg, now, self.rx_head(), self.reasm.bytes(), self.mss, env.mem);
         if self.state.can_receive() && self.rcv.wants_update(env.cfg, self.rcv_nxt, u32::from(self.advmss)) {
-            if self.rcv.zero {
-                env.mib.inc(Mib::TcpExtTCPFromZeroWindowAdv);
-            }
             self.ack.pending = true;
             self.ack.now = true;
         }
@@ -363,7 +363,7 @@ impl Connection {
 
     /// RFC 1191, 6.3 and RFC 8201: smaller segments from now on; what did not fit is resent at once.
     fn set_path_mss(&mut self, now: Instant, mss: u32, env: &mut Env<'_>) {
-        let mss = mss.max(48);
+        let mss = mss.max(env.cfg.min_snd_mss);
         if mss >= self.flow.mss.get() {
             return;
         }

@@ -45,6 +45,7 @@ impl Connection {
     /// RFC 6691, 2: the MSS excludes options; what every segment carries is subtracted here.
     pub(crate) fn update_mss(&mut self, cfg: &Config) {
         let limit = self.flow.mss.get().min(self.opts.peer_mss).min(cfg.maxseg.map_or(u32::MAX, u32::from));
+        let limit = limit.max(cfg.min_snd_mss);
         let options = if self.opts.ts { 12 } else { 0 };
         self.mss = limit.saturating_sub(options).max(36);
     }

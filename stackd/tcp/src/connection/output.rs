@@ -4,7 +4,7 @@ use super::Connection;
 use crate::cc::{CaState, CcEvent};
 use crate::config::{Config, EcnMode};
 use crate::seam::{Env, SegmentOut, State};
-use stackd_base::{Bandwidth, Duration, Instant, Mib};
+use stackd_base::{Bandwidth, Duration, Instant, Mib, MibCounters};
 use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
 
 impl Connection {
@@ -79,7 +79,7 @@ impl Connection {
         mut flags: TcpFlags,
         now: Instant,
         cfg: &Config,
-        env: &Env<'_>,
+        env: &mut Env<'_>,
         option_room: u32,
     ) -> TcpRepr {
         // RFC 3168, 6.1.3: ECE on every ACK until CWR arrives.
@@ -90,6 +90,9 @@ impl Connection {
         let wnd = self.rcv.offer(cfg, self.rcv_nxt, u32::from(self.advmss), env.mem);
         if self.rcv.zero && !was_zero {
             self.stats.to_zero_window += 1;
+            env.mib.inc(Mib::TcpExtTCPToZeroWindowAdv);
+        } else if was_zero && !self.rcv.zero {
+            env.mib.inc(Mib::TcpExtTCPFromZeroWindowAdv);
         }
         self.acked_to = self.rcv_nxt;
         TcpRepr {
@@ -422,7 +425,7 @@ impl Connection {
         let mss = u64::from(self.mss);
         let most = u64::from(self.tso_bytes(env.cfg)).min(u64::from(quota) * mss);
         let mut len = pending.min(window).min(most);
-        if len > mss && len % mss != 0 && (len < pending || self.nagle_holds(len % mss, pending, env.cfg)) {
+        if len > mss && len % mss != 0 && (len < pending || self.nagle_holds(env.cfg, env.mib)) {
             len -= len % mss;
         }
         if len < mss && !core::mem::take(&mut self.due.push) {
@@ -431,7 +434,7 @@ impl Connection {
             let hold = if len < pending {
                 by_window || (window < self.max_wnd / 2 && in_flight > 0)
             } else {
-                self.nagle_holds(len, pending, env.cfg)
+                self.nagle_holds(env.cfg, env.mib)
             };
             if hold {
                 self.arm_persist(now, env.cfg);
@@ -442,7 +445,7 @@ impl Connection {
     }
 
     /// RFC 1122, 4.2.3.4 (Nagle) as refined by Minshall: a small segment waits while another small one is unacknowledged.
-    fn nagle_holds(&mut self, _len: u64, _pending: u64, cfg: &Config) -> bool {
+    fn nagle_holds(&self, cfg: &Config, mib: &mut MibCounters) -> bool {
         if self.fin_wanted {
             return false;
         }
@@ -453,6 +456,7 @@ impl Connection {
             return false;
         }
         if cfg.autocorking && self.queued_below > 0 && !self.board.is_empty() {
+            mib.inc(Mib::TcpExtTCPAutoCorking);
             return true;
         }
         self.small_end > self.una && self.small_end <= self.nxt && !self.board.is_empty()

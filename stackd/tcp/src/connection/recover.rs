@@ -64,7 +64,8 @@ impl Connection {
 
     pub(super) fn process_probe(&mut self, now: Instant, ack: u64, seen: &Seen, env: &mut Env<'_>) {
         let plain = !seen.una_advanced && seen.out.sacked == 0 && !seen.has_data && !seen.window_changed;
-        match self.tlp.on_ack(ack, seen.dsack, plain) {
+        let answers_probe = seen.dsack_end.is_some() && seen.dsack_end == self.tlp.end;
+        match self.tlp.on_ack(ack, answers_probe, plain) {
             tlp::Verdict::Waiting | tlp::Verdict::Spurious => {}
             tlp::Verdict::Repaired => {
                 env.mib.inc(Mib::TcpExtTCPLossProbeRecovery);
@@ -80,11 +81,14 @@ impl Connection {
         }
     }
 
-    pub(crate) fn enter_recovery(&mut self, now: Instant, env: &mut Env<'_>) {
+    /// `seen` is what the ACK that begins recovery reports; a timer has none.
+    pub(super) fn enter_recovery(&mut self, now: Instant, seen: Option<&Seen>, env: &mut Env<'_>) {
         env.mib.inc(if self.opts.sack { Mib::TcpExtTCPSackRecovery } else { Mib::TcpExtTCPRenoRecovery });
         self.undo = Undo::start(self.una, self.board.retrans_out());
-        self.prr = Prr::start(self.cwnd);
+        self.prr = self.start_prr(seen);
         self.high_seq = self.nxt;
+        // What the probe says is part of this episode: answered later, it must not reduce a second time.
+        self.tlp.end = None;
         let in_flight = self.board.in_flight();
         self.ca_state = CaState::Recovery;
         self.control = self.cc.on_event(CcEvent::EnterRecovery { now, in_flight }, env.rng);
@@ -92,10 +96,19 @@ impl Connection {
         self.send_cwr |= self.opts.ecn;
     }
 
-    pub(super) fn enter_cwr(&mut self, now: Instant, env: &mut Env<'_>) {
-        self.prr = Prr::start(self.cwnd);
+    /// RFC 9937, 6: "RecoverFS = (snd.nxt - snd.una)", less what was SACKed before this episode, plus what the ACK that begins it
+    /// acknowledges: the flight that `prr_delivered` is going to count. In packets.
+    fn start_prr(&self, seen: Option<&Seen>) -> Prr {
+        let (acked, sacked) = seen.map_or((0, 0), |s| (s.out.acked - s.out.acked_sacked_before, s.out.sacked));
+        let left = self.board.packets_out().saturating_sub(self.board.sacked_out());
+        Prr::start(left + acked + sacked)
+    }
+
+    pub(super) fn enter_cwr(&mut self, now: Instant, seen: &Seen, env: &mut Env<'_>) {
+        self.prr = self.start_prr(Some(seen));
         self.undo = Undo::default();
         self.high_seq = self.nxt;
+        self.tlp.end = None;
         let in_flight = self.board.in_flight();
         self.ca_state = CaState::Cwr;
         self.control = self.cc.on_event(CcEvent::EcnReduce { now, in_flight }, env.rng);
@@ -104,8 +117,11 @@ impl Connection {
     }
 
     pub(super) fn leave(&mut self, now: Instant, env: &mut Env<'_>) {
+        // RFC 8985, 6.2 step 4: counted "on exiting Fast or RTO recovery"; an ECN reduction is neither.
+        if matches!(self.ca_state, CaState::Recovery | CaState::Loss) {
+            self.rack.on_recovery_end();
+        }
         self.ca_state = CaState::Open;
-        self.rack.on_recovery_end();
         self.control = self.cc.on_event(CcEvent::ExitRecovery { now }, env.rng);
         self.take_control(env.cfg);
         self.frto = false;
@@ -142,7 +158,7 @@ impl Connection {
             self.board.set_reno_sacked(self.dupacks);
         }
         if seen.ece && seen.una_advanced && matches!(self.ca_state, CaState::Open | CaState::Disorder) {
-            self.enter_cwr(now, env);
+            self.enter_cwr(now, seen, env);
         }
         let original = self.acks_original(seen.tsecr);
         let spurious = self.undo.all_duplicates() || (self.undo.marker.is_some() && seen.una_advanced && original);
@@ -182,7 +198,7 @@ impl Connection {
         match self.ca_state {
             CaState::Open | CaState::Disorder | CaState::Cwr => {
                 if self.board.lost_out() > 0 && self.board.next_to_resend().is_some() {
-                    self.enter_recovery(now, env);
+                    self.enter_recovery(now, Some(seen), env);
                 } else if self.ca_state != CaState::Cwr {
                     self.ca_state = if self.board.sacked_out() > 0 { CaState::Disorder } else { CaState::Open };
                 }

@@ -15,7 +15,7 @@ impl Connection {
         for (i, b) in blocks.iter().enumerate() {
             let (l, r) = (self.send_position(b.left), self.send_position(b.right));
             if l >= r || r > self.nxt as i64 || l < 0 {
-                env.mib.inc(Mib::TcpExtTCPSACKDiscard);
+                self.count_discarded(i == 0 && r <= ack as i64, env);
                 continue;
             }
             let (l, r) = (l as u64, r as u64);
@@ -46,16 +46,30 @@ impl Connection {
         env.mib.inc(if self.opts.ts { Mib::TcpExtTCPTSReorder } else { Mib::TcpExtTCPSACKReorder });
     }
 
+    /// A block that says nothing of what was ever sent.
+    fn count_discarded(&self, as_duplicate: bool, env: &mut Env<'_>) {
+        env.mib.inc(match (as_duplicate, self.undo.marker) {
+            (true, None) => Mib::TcpExtTCPDSACKIgnoredNoUndo,
+            (true, Some(_)) => Mib::TcpExtTCPDSACKIgnoredOld,
+            (false, _) => Mib::TcpExtTCPSACKDiscard,
+        });
+    }
+
     pub(super) fn take_dsack(&mut self, l: u64, r: u64, old: bool, seen: &mut Seen, env: &mut Env<'_>) {
         env.mib.inc(if old { Mib::TcpExtTCPDSACKRecv } else { Mib::TcpExtTCPDSACKOfoRecv });
         let packets = (r - l).div_ceil(u64::from(self.mss.max(1))) as u32;
-        env.mib.add(Mib::TcpExtTCPDSACKRecvSegs, u64::from(packets));
-        // RFC 8985, 6.2: a DSACK that only answers a tail loss probe says nothing of reordering.
-        let by_probe = self.tlp.is_retrans && self.tlp.end.is_some_and(|e| r == e);
-        seen.dsack = true;
         self.stats.dsack_dups += packets;
+        // As Linux: reports of more duplicates than were ever retransmitted, or wider than any window, prove nothing.
+        if self.stats.dsack_dups > self.stats.total_retrans || r - l > self.max_wnd {
+            env.mib.inc(Mib::TcpExtTCPDSACKIgnoredDubious);
+            return;
+        }
+        env.mib.add(Mib::TcpExtTCPDSACKRecvSegs, u64::from(packets));
+        seen.dsack_end = Some(r);
         self.undo.on_dsack(r, packets);
-        if !by_probe && self.stats.total_retrans > 0 {
+        // RFC 8985, 6.2 step 4: a DSACK that only answers a tail loss probe says nothing of reordering.
+        let by_probe = self.tlp.is_retrans && self.tlp.end == Some(r);
+        if !by_probe {
             self.rack.on_dsack(self.una, self.nxt);
         }
     }

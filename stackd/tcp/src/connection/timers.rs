@@ -5,8 +5,13 @@ use crate::cc::{CaState, CcEvent};
 use crate::config::Config;
 use crate::recovery::{RetransTimer, Undo, backed_off, probe_timeout, retry_span};
 use crate::rtt::INITIAL_RTO;
-use crate::seam::{CloseReason, Env, State, TimerInfo};
+use crate::seam::{CloseReason, Env, Event, State, TimerInfo};
 use stackd_base::{Duration, Instant, Mib};
+
+/// First timeout of the row that `tcp_retries1` and `tcp_retries2` count (Linux's `TCP_RTO_MIN`, whatever `rto_min` says).
+const RETRY_BASE: Duration = Duration::from_millis(200);
+/// Linux's `TCP_THIN_LINEAR_RETRIES`.
+const THIN_LINEAR_RETRIES: u8 = 6;
 
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) (and then a poll) is due; `None` = only an event can change anything.
@@ -153,7 +158,9 @@ impl Connection {
             return false;
         }
         match self.state {
-            State::SynSent => self.retransmits > cfg.syn_retries,
+            State::SynSent => {
+                u32::from(self.retransmits) > u32::from(cfg.syn_retries) + u32::from(cfg.syn_linear_timeouts)
+            }
             State::SynReceived => self.retransmits > cfg.synack_retries,
             _ => {
                 let retries = if self.app_closed {
@@ -161,11 +168,16 @@ impl Connection {
                 } else {
                     cfg.retries2
                 };
-                // RFC 1122, 4.2.3.5 (R2), measured in time as Linux does.
-                let base = self.rtt.rto(cfg.rto_max).min(cfg.rto_min.max(Duration::from_millis(1)));
-                self.stalled_since.is_some_and(|s| now - s >= retry_span(retries, base, cfg))
+                // RFC 9293, 3.8.3 (R2).
+                self.stalled_for(now, retries, cfg)
             }
         }
+    }
+
+    /// Retransmissions have gone on for as long as so many of them take: as Linux, a number of timeouts stands for the time that they would
+    /// last if the first took 200 ms.
+    fn stalled_for(&self, now: Instant, retries: u8, cfg: &Config) -> bool {
+        self.stalled_since.is_some_and(|s| now - s >= retry_span(retries, RETRY_BASE, cfg))
     }
 
     fn on_rto(&mut self, now: Instant, env: &mut Env<'_>) {
@@ -173,6 +185,7 @@ impl Connection {
             return;
         }
         env.mib.inc(Mib::TcpExtTCPTimeouts);
+        self.count_failure(env);
         self.retransmits = self.retransmits.saturating_add(1);
         let gives_up = self.gives_up(now, env.cfg);
         if self.state == State::SynSent {
@@ -186,12 +199,23 @@ impl Connection {
             return;
         }
         self.stalled_since.get_or_insert(now);
-        self.backoff = self.backoff.saturating_add(1);
         self.stats.rehash += 1;
         if !self.state.is_synchronized() {
             self.due.syn = true;
+            if self.state == State::SynReceived || self.retransmits > env.cfg.syn_linear_timeouts {
+                self.backoff = self.backoff.saturating_add(1);
+            }
             self.timer = Some((RetransTimer::Rto, now + backed_off(INITIAL_RTO, self.backoff, env.cfg)));
             return;
+        }
+        // RFC 9293, 3.8.3 (MUST-20): at R1 "pass negative advice to the IP layer, to trigger dead-gateway diagnosis".
+        if self.stalled_for(now, env.cfg.retries1, env.cfg) {
+            self.notify(Event::Doubt);
+        }
+        if self.is_thin(env.cfg) {
+            self.backoff = 0;
+        } else {
+            self.backoff = self.backoff.saturating_add(1);
         }
         self.enter_loss(now, env);
         let mut at = now + self.rto(env.cfg);
@@ -200,6 +224,32 @@ impl Connection {
             at = at.min((since + limit).max(now + Duration::from_millis(1)));
         }
         self.timer = Some((RetransTimer::Rto, at));
+    }
+
+    /// tcp-thin: with fewer than four packets in flight there is nothing that duplicate ACKs could tell of; the first six timeouts do not
+    /// double then.
+    fn is_thin(&self, cfg: &Config) -> bool {
+        cfg.thin_linear_timeouts
+            && self.state == State::Established
+            && self.board.packets_out() < 4
+            && self.ssthresh != u32::MAX
+            && self.retransmits <= THIN_LINEAR_RETRIES
+    }
+
+    /// A timeout is the failure of whatever should have made it unnecessary: Linux counts which.
+    fn count_failure(&self, env: &mut Env<'_>) {
+        if self.retransmits > 0 || !self.state.is_synchronized() {
+            return;
+        }
+        let sack = self.opts.sack;
+        env.mib.inc(match self.ca_state {
+            CaState::Recovery if sack => Mib::TcpExtTCPSackRecoveryFail,
+            CaState::Recovery => Mib::TcpExtTCPRenoRecoveryFail,
+            CaState::Loss => Mib::TcpExtTCPLossFailures,
+            CaState::Open | CaState::Disorder | CaState::Cwr if self.board.sacked_out() == 0 => return,
+            CaState::Open | CaState::Disorder | CaState::Cwr if sack => Mib::TcpExtTCPSackFailures,
+            CaState::Open | CaState::Disorder | CaState::Cwr => Mib::TcpExtTCPRenoFailures,
+        });
     }
 
     /// RFC 5681, 3.1 and RFC 6298, 5.4: everything not sacked is lost, the window starts over.
@@ -215,7 +265,14 @@ impl Connection {
         if fresh {
             self.undo = Undo::start(self.una, self.board.retrans_out());
         }
-        self.board.mark_all_lost(reneged || !self.opts.sack);
+        let rack = self.opts.sack && env.cfg.recovery & 1 != 0 && !reneged && new_episode;
+        if rack && let Some(young) = self.rack.still_expected(now, self.rtt.min(), self.rtt.srtt(), env.cfg) {
+            // RFC 8985, 6.3: of what is left, only segments are lost that have had RACK.rtt and the reordering window to be acknowledged.
+            self.board.mark_expired_lost(|sent| sent > young);
+        } else {
+            self.board.mark_all_lost(reneged || !self.opts.sack);
+        }
+        self.reneging = false;
         self.dupacks = 0;
         self.ca_state = CaState::Loss;
         if self.retransmits <= 1 || fresh {
@@ -246,7 +303,7 @@ impl Connection {
         let before = self.board.in_flight();
         self.detect_loss(now, env);
         if self.board.in_flight() != before && self.ca_state != CaState::Recovery && self.ca_state != CaState::Loss {
-            self.enter_recovery(now, env);
+            self.enter_recovery(now, None, env);
             if !self.cc.owns_recovery_cwnd() {
                 self.cwnd = self.prr.cwnd(self.ssthresh, self.board.in_flight(), 1, false).max(1);
             }

@@ -51,6 +51,12 @@ impl Rack {
         self.persist = 16;
     }
 
+    /// `RACK.reo_wnd_mult`.
+    #[cfg(test)]
+    pub fn dsack_steps(&self) -> u32 {
+        self.steps
+    }
+
     /// After 16 recoveries without a DSACK the window is back at its smallest.
     pub fn on_recovery_end(&mut self) {
         if self.persist > 0 {
@@ -59,6 +65,19 @@ impl Rack {
                 self.steps = 1;
             }
         }
+    }
+
+    /// What left after this moment has not had `RACK.rtt` and the reordering window to be acknowledged; `None` before RACK knows an RTT.
+    pub fn still_expected(
+        &self,
+        now: Instant,
+        min_rtt: Option<Duration>,
+        srtt: Option<Duration>,
+        cfg: &Config,
+    ) -> Option<Instant> {
+        self.newest?;
+        let wnd = self.window(cfg, true, 0, u32::MAX, min_rtt, srtt);
+        Some(now - (self.rtt + wnd))
     }
 
     /// RFC 8985, 6.2 step 4: "If reordering has not been observed ... and in recovery or DupThresh reached: 0", else

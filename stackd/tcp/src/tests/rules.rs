@@ -16,7 +16,7 @@ fn ms(n: u64) -> Duration {
 
 #[test]
 fn rfc6298_syn_is_repeated_after_one_second_and_backs_off() {
-    let mut t = Test::connect(plain());
+    let mut t = Test::connect(Config { syn_linear_timeouts: 0, ..plain() });
     t.expect(seg().seq(0).syn()).after(ms(999)).quiet();
     t.after(ms(2)).expect(seg().seq(0).syn()).after(ms(1900)).quiet();
     t.after(ms(200)).expect(seg().seq(0).syn());
