@@ -172,7 +172,7 @@ const TCP_PROTOCOL: &[Entry] = &[
     int!("net.ipv4.tcp_recovery", tcp.recovery: u8, 0..=7, "Bits: 1 RACK, 2 static reordering window, 4 no duplicate-ACK threshold."),
     int!("net.ipv4.tcp_early_retrans", tcp.early_retrans: u8, 0..=4, "3 and 4: tail loss probes; 0: none."),
     int!("net.ipv4.tcp_frto", tcp.frto: u8, 0..=2, "Detect spurious retransmission timeouts (RFC 5682); 0: off."),
-    int!("net.ipv4.tcp_challenge_ack_limit", tcp.challenge_ack_limit: u32, 0..=2_147_483_647, "Challenge ACKs (RFC 5961) a second, all connections of a shard."),
+    int!("net.ipv4.tcp_challenge_ack_limit", tcp.challenge_ack_limit: u32, 0..=2_147_483_647, "Challenge ACKs (RFC 5961) a second, all connections of a shard; 2147483647: no limit but one per connection and tcp_invalid_ratelimit."),
     time!(
         "net.ipv4.tcp_invalid_ratelimit",
         tcp.invalid_ratelimit,
