@@ -193,7 +193,12 @@ impl Host {
         while let Some(event) = self.with(|conn, _| conn.poll_event()).flatten() {
             worked = true;
             match event {
-                Event::Connected | Event::Readable | Event::Writable | Event::ErrorQueue(_) | Event::FastOpen | Event::Doubt => {}
+                Event::Connected
+                | Event::Readable
+                | Event::Writable
+                | Event::ErrorQueue(_)
+                | Event::FastOpen
+                | Event::Doubt => {}
                 Event::PeerClosed => self.peer_closed = true,
                 Event::Closed(_) => self.finished = true,
             }
