@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".stackd.v1.SendRequest.data")
+        .bytes(".stackd.v1.SendRequest.control")
+        .bytes(".stackd.v1.ReceiveResponse.control")
         .bytes(".stackd.v1.ReceiveResponse.data")
         .bytes(".stackd.v1.ClientFrame.data")
         .bytes(".stackd.v1.ServerFrame.data")

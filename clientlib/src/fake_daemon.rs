@@ -370,7 +370,7 @@ impl World {
             assert!(from.shared.tx.copy_out(datagram.data.clone(), &mut data));
             let to = datagram.to.or(from.peer_name).unwrap();
             if let Some(peer) = self.socks.values_mut().find(|s| s.name == Some(to)) {
-                peer.shared.rx.push_datagram(from.name.unwrap(), data.as_slice().into(), WINDOW);
+                peer.shared.rx.push_datagram(from.name.unwrap(), &[], data.as_slice().into(), WINDOW);
             }
             from.shared.tx.release(datagram.end);
             from.shared.tx.grant(datagram.end + WINDOW);

@@ -108,7 +108,8 @@ impl Socket {
     pub async fn send(&mut self, data: &[u8]) -> Result<()> {
         let mut rest = data;
         while !rest.is_empty() {
-            let request = SendRequest { socket: self.session.at(self.socket), data: rest.to_vec().into(), to: None };
+            let request =
+                SendRequest { socket: self.session.at(self.socket), data: rest.to_vec().into(), ..Default::default() };
             match self.session.client.send(request).await {
                 Ok(answer) => rest = rest.get(answer.into_inner().sent as usize..).unwrap_or_default(),
                 Err(status) if is_again(&status) => self.poll(POLLOUT).await?,
@@ -122,7 +123,7 @@ impl Socket {
     pub async fn receive(&mut self, max: u32) -> Result<Vec<u8>> {
         const POLLIN: u32 = 1;
         loop {
-            let request = ReceiveRequest { socket: self.session.at(self.socket), max_bytes: max, peek: false };
+            let request = ReceiveRequest { socket: self.session.at(self.socket), max_bytes: max, ..Default::default() };
             match self.session.client.receive(request).await {
                 Ok(answer) => return Ok(answer.into_inner().data.into()),
                 Err(status) if is_again(&status) => self.poll(POLLIN).await?,

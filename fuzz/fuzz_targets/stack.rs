@@ -57,7 +57,7 @@ impl Bed {
         let now = Instant::from_nanos(1_000_000_000);
         let mut stack = Stack::new(StackConfig { max_sockets: 64, ..StackConfig::default() }, 5);
         stack.add_loopback();
-        let caps = PortCaps { tx_csum: true, tso_max: if r.flip() { 65_000 } else { 0 }, ethernet: true };
+        let caps = PortCaps { tx_csum: true, tso_max: if r.flip() { 65_000 } else { 0 }, uso: true, ethernet: true };
         let port =
             stack.add_port(PortConfig { name: String::from("eth0"), mac: OURS, mtu: 1500, loopback: false, caps });
         for v6 in [false, true] {

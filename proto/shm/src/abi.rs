@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddr
 /// `"stackd\0\1"`: first word of a region and of every attach message.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"stackd\0\x01");
 /// This crate's version of the interface.
-pub const ABI_VERSION: u16 = 2;
+pub const ABI_VERSION: u16 = 3;
 /// Size of a chunk of a FIFO: 64 KiB.
 pub const CHUNK_BYTES: usize = 1 << CHUNK_SHIFT;
 /// log2 of [`CHUNK_BYTES`].
@@ -73,6 +73,9 @@ opcodes! {
     Consumed = 15;
     /// Takes any waiting call back: `args[0]` = its `user_data`. Result 0 or ENOENT.
     Cancel = 16;
+    /// recvmsg(2) with MSG_ERRQUEUE: `args[0]` = 1 leaves the entry (MSG_PEEK). Result: bytes of data; `args[0]` = bytes of control
+    /// messages. Argument: where the packet went (an address), then the control messages, then what of its payload is known, cut to fit.
+    ErrQueue = 24;
 }
 
 /// Connect, Accept: do not wait.

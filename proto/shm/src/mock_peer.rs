@@ -275,6 +275,14 @@ fn datagram_records_are_checked_against_what_was_published() {
     assert!(matches!(socket.tx.datagram_at(0), Err(Breach::Datagram { .. })), "family");
     tx.reserve(64).unwrap()[8..10].fill(0);
     assert_eq!(socket.tx.datagram_at(0).unwrap().unwrap().data, 32..64);
+    // Control messages: as many as the record can hold beside its data, and never more than the limit.
+    tx.reserve(64).unwrap()[..8].copy_from_slice(&[24, 0, 0, 0, 9, 0, 0, 0]);
+    assert!(matches!(socket.tx.datagram_at(0), Err(Breach::Datagram { .. })), "9 pad to 16: 32 + 16 + 24 > 64");
+    tx.reserve(64).unwrap()[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+    assert!(matches!(socket.tx.datagram_at(0), Err(Breach::Datagram { .. })), "control length");
+    tx.reserve(64).unwrap()[4..8].copy_from_slice(&[8, 0, 0, 0]);
+    let got = socket.tx.datagram_at(0).unwrap().unwrap();
+    assert_eq!((got.control, got.data), (32..40, 40..64));
     assert!(matches!(socket.tx.datagram_at(1), Err(Breach::Datagram { .. })), "alignment");
 }
 

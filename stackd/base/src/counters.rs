@@ -97,6 +97,7 @@ mib! {
         UdpRcvbufErrors = "RcvbufErrors",
         UdpSndbufErrors = "SndbufErrors",
         UdpInCsumErrors = "InCsumErrors",
+        UdpIgnoredMulti = "IgnoredMulti",
     }
     "Udp6" {
         Udp6InDatagrams = "InDatagrams",
@@ -106,6 +107,7 @@ mib! {
         Udp6RcvbufErrors = "RcvbufErrors",
         Udp6SndbufErrors = "SndbufErrors",
         Udp6InCsumErrors = "InCsumErrors",
+        Udp6IgnoredMulti = "IgnoredMulti",
     }
     "Tcp" {
         TcpActiveOpens = "ActiveOpens",

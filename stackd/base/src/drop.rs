@@ -30,6 +30,7 @@ reasons! {
     IpNotForUs, "Destination is not one of our addresses and this stack does not forward.";
     IpUnknownProtocol, "No handler for the IP protocol number.";
     IpTtlExpired, "TTL or hop limit is zero.";
+    IpMinTtl, "TTL or hop limit below what the socket accepts (IP_MINTTL, IPV6_MINHOPCOUNT).";
     IpFragmentTimeout, "Reassembly timed out.";
     IpFragmentInvalid, "Overlapping, oversized or misaligned fragment.";
     IpFragmentMemory, "Reassembly memory limit reached.";

@@ -2,7 +2,7 @@
 
 use stackd_base::PortId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A network: an address and how many of its bits count.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -287,6 +287,30 @@ impl AddrTable {
         // `rev`: among equals the first added wins.
         self.addrs.iter().rev().filter_map(|a| Some((rank(&a)?, a.addr))).max_by_key(|(r, _)| *r).map(|(_, a)| a)
     }
+}
+
+/// The interface that an IPv6 address names by its scope (RFC 4007, 6): only where the address itself says no more than "this link".
+pub fn scope_of(addr: &SocketAddr) -> Option<PortId> {
+    match addr {
+        SocketAddr::V6(a) if a.scope_id() != 0 && needs_scope(*a.ip()) => Some(PortId(a.scope_id())),
+        _ => None,
+    }
+}
+
+/// The address of a peer that was heard on `port`, with its scope where it needs one.
+pub fn scoped(addr: SocketAddr, port: PortId) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(mut a) if needs_scope(*a.ip()) => {
+            a.set_scope_id(port.0);
+            a.into()
+        }
+        _ => addr,
+    }
+}
+
+/// Link-local, unicast or multicast.
+pub fn needs_scope(a: Ipv6Addr) -> bool {
+    a.is_unicast_link_local() || is_link_multicast(a)
 }
 
 /// The group of all nodes on the link.

@@ -231,9 +231,11 @@ impl Demux {
         let mut hash = None;
         for w in list {
             let Some(score) = w.score(local.ip(), remote, port) else { continue };
-            if score > best_score {
+            let group = w.reuseport && best.is_some_and(|b| b.reuseport);
+            // Among equals without a group (UDP with SO_REUSEADDR) the one that was bound last wins, as in Linux.
+            if score > best_score || score == best_score && !group {
                 (best, best_score, equals) = (Some(w), score, 1);
-            } else if score == best_score && w.reuseport && best.is_some_and(|b| b.reuseport) {
+            } else if score == best_score {
                 equals += 1;
                 // Reservoir by the flow's hash: every member gets an equal share, a flow always the same member.
                 let h = *hash.get_or_insert_with(|| self.key.hash_bytes(&FlowKey::new(local, remote).bytes()));

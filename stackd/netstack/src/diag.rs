@@ -221,9 +221,9 @@ impl Stack {
             error: s.error,
             orphan: s.detached,
             unaccepted: false,
-            v6only: s.domain == Domain::V6 && s.opts.v6only,
+            v6only: s.domain == Domain::V6 && s.opts.ip.v6only,
             mark: s.opts.mark,
-            tos: s.opts.tos,
+            tos: s.opts.ip.tos,
             cookie: s.cookie,
         };
         match &s.body {

@@ -25,10 +25,18 @@ pub struct HeapFifo {
     tx: VecDeque<u8>,
     tx_released: u64,
     tx_limit: u64,
-    datagrams: VecDeque<(SocketAddr, Box<[u8]>)>,
+    datagrams: VecDeque<HeapDatagram>,
     /// Bytes that may wait, each datagram counted with what it costs to keep.
     datagram_limit: u64,
     datagram_bytes: u64,
+}
+
+/// A datagram that waits to be read.
+#[derive(Debug)]
+struct HeapDatagram {
+    from: SocketAddr,
+    control: Box<[u8]>,
+    data: Box<[u8]>,
 }
 
 /// A [`ByteStore`] on the heap.
@@ -71,9 +79,14 @@ impl HeapStore {
     /// The oldest datagram, and whether it was the last (for `Stack::rx_drained`).
     pub fn receive(&mut self, fifo: FifoId) -> Option<(SocketAddr, Box<[u8]>, bool)> {
         let f = self.fifos.get_mut(fifo.0 as usize)?;
-        let (from, data) = f.datagrams.pop_front()?;
+        let HeapDatagram { from, data, control: _ } = f.datagrams.pop_front()?;
         f.datagram_bytes -= data.len() as u64 + Self::DATAGRAM_OVERHEAD;
         Some((from, data, f.datagrams.is_empty()))
+    }
+
+    /// The control messages of the oldest datagram, which stays.
+    pub fn peek_control(&self, fifo: FifoId) -> Option<&[u8]> {
+        self.fifos.get(fifo.0 as usize)?.datagrams.front().map(|d| &*d.control)
     }
 
     /// The bytes that a packet's payload stands for; `None` when they are gone.
@@ -156,13 +169,13 @@ impl ByteStore for HeapStore {
         }
     }
 
-    fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, data: &[u8]) -> bool {
+    fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, control: &[u8], data: &[u8]) -> bool {
         let Some(f) = self.fifos.get_mut(fifo.0 as usize) else { return false };
         let cost = data.len() as u64 + Self::DATAGRAM_OVERHEAD;
         let fits = f.kind == FifoKind::Datagram && f.datagram_bytes + cost <= f.datagram_limit;
         if fits {
             f.datagram_bytes += cost;
-            f.datagrams.push_back((from, data.into()));
+            f.datagrams.push_back(HeapDatagram { from, control: control.into(), data: data.into() });
         }
         fits
     }

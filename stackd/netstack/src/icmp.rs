@@ -153,7 +153,7 @@ impl IpLayer {
                     IcmpRepr::ParameterProblem { .. } => Mib::IcmpInParmProbs,
                     _ => Mib::IcmpInDestUnreachs,
                 });
-                self.error_in(env, a.src, error, &m[icmp::HEADER_LEN..]).map(Some)
+                self.error_in(a, error, m).map(Some)
             }
         }
     }
@@ -181,18 +181,17 @@ impl IpLayer {
 
     /// An error arrived: learns the path MTU, and says which flow it is about.
     pub(crate) fn error_in(
-        &mut self,
-        env: &mut IpEnv<'_>,
-        reporter: IpAddr,
+        &self,
+        a: &Accepted<'_>,
         error: IcmpRepr,
-        quoted: &[u8],
+        message: &[u8],
     ) -> Result<TransportError, DropReason> {
-        let q = Quoted::parse(quoted).ok_or(DropReason::IcmpInvalid)?;
+        let q = Quoted::parse(message.get(icmp::HEADER_LEN..).unwrap_or_default()).ok_or(DropReason::IcmpInvalid)?;
         // We can only have sent it if its source is ours.
         if !self.addrs.is_local(q.src) {
             return Err(DropReason::IcmpUnsolicited);
         }
-        let &[a, b, c, d, ..] = q.transport else { return Err(DropReason::IcmpInvalid) };
+        let &[sh, sl, dh, dl, ..] = q.transport else { return Err(DropReason::IcmpInvalid) };
         if !matches!(q.protocol, proto::TCP | proto::UDP) {
             return Err(DropReason::IcmpUnsolicited);
         }
@@ -201,19 +200,20 @@ impl IpLayer {
             IcmpRepr::PacketTooBig { mtu } => IcmpRepr::PacketTooBig { mtu: self.believable_mtu(mtu, &q) },
             e => e,
         };
+        // Whether to believe a path MTU is the transport's decision: TCP looks at the sequence number (RFC 5927), UDP at whether the socket
+        // exists and wants to hear of it. Then they call `learn_mtu`.
+        let payload = if q.protocol == proto::UDP { q.transport.get(8..).unwrap_or_default() } else { &[] };
         Ok(TransportError {
+            port: a.port,
+            kind: message.first().copied().unwrap_or(0),
+            code: message.get(1).copied().unwrap_or(0),
+            payload: payload.to_vec(),
             protocol: q.protocol,
-            local: SocketAddr::new(q.src, u16::from_be_bytes([a, b])),
-            remote: SocketAddr::new(q.dst, u16::from_be_bytes([c, d])),
+            local: SocketAddr::new(q.src, u16::from_be_bytes([sh, sl])),
+            remote: SocketAddr::new(q.dst, u16::from_be_bytes([dh, dl])),
             seq: seq.filter(|_| q.protocol == proto::TCP),
-            reporter,
+            reporter: a.src,
             error,
-        })
-        .inspect(|e| {
-            // TCP decides by the sequence number whether to believe it (RFC 5927) and then calls `learn_mtu`; UDP cannot tell.
-            if let (proto::UDP, IcmpRepr::PacketTooBig { mtu }) = (e.protocol, e.error) {
-                self.learn_mtu(env.now, e.remote.ip(), mtu);
-            }
         })
     }
 

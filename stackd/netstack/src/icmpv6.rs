@@ -42,7 +42,7 @@ impl IpLayer {
                     IcmpRepr::TimeExceeded { .. } => Mib::Icmp6InTimeExcds,
                     _ => Mib::Icmp6InDestUnreachs,
                 });
-                self.error_in(env, a.src, error, &m[icmp::HEADER_LEN..]).map(Some)
+                self.error_in(a, error, m).map(Some)
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::packet::Packet;
 use core::fmt;
 use stackd_base::{DropReason, Instant, PortId, Rng};
 use stackd_qdisc::{Dropped, Qdisc, QueuedPacket};
-use stackd_wire::MacAddr;
+use stackd_wire::{Gso, MacAddr};
 use std::collections::VecDeque;
 
 /// What the device behind a port can do.
@@ -15,6 +15,8 @@ pub struct PortCaps {
     pub tx_csum: bool,
     /// Segments TCP frames up to this many bytes (0 = not at all).
     pub tso_max: u32,
+    /// Segments UDP too.
+    pub uso: bool,
     /// Has link-layer addresses and needs neighbour resolution.
     pub ethernet: bool,
 }
@@ -126,8 +128,10 @@ impl Port {
         };
         self.stats.tx_dropped += (dropped.len() - before) as u64;
         let mut packet = packet?;
+        let PortCaps { tso_max, uso, .. } = self.config.caps;
+        let cuts_itself = packet.offload.gso != Gso::UdpL4 || uso;
         if packet.segments() > 1
-            && packet.frame_len() > self.config.caps.tso_max as usize
+            && (packet.frame_len() > tso_max as usize || !cuts_itself)
             && let Some(first) = packet.split_first()
         {
             self.splitting = Some(packet);

@@ -44,8 +44,8 @@ pub trait ByteStore {
     fn rx_datagram_limit(&mut self, fifo: FifoId, bytes: u64) {
         let _ = (fifo, bytes);
     }
-    /// Appends one datagram record to the rx side. False: buffer full.
-    fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, data: &[u8]) -> bool;
+    /// Appends one datagram record to the rx side; `control` = its control messages as `recvmsg` gives them. False: buffer full.
+    fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, control: &[u8], data: &[u8]) -> bool;
 
     /// The sum of `len` payload bytes from `at`, the first one counted as at an even offset (`stackd_wire::Sum::of`).
     fn payload_checksum(&self, payload: Self::Payload<'_>, at: usize, len: usize) -> Sum;

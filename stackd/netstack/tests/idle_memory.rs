@@ -74,7 +74,7 @@ impl ByteStore for Nowhere {
     }
     fn rx_publish(&mut self, _: FifoId, _: u64) {}
     fn tx_publish(&mut self, _: FifoId, _: u64, _: u64) {}
-    fn rx_datagram(&mut self, _: FifoId, _: SocketAddr, _: &[u8]) -> bool {
+    fn rx_datagram(&mut self, _: FifoId, _: SocketAddr, _: &[u8], _: &[u8]) -> bool {
         true
     }
     fn payload_checksum(&self, (): (), _: usize, _: usize) -> Sum {
@@ -90,7 +90,7 @@ struct Host {
 
 fn host(n: u8) -> Host {
     let mut stack = Stack::new(StackConfig::default(), u64::from(n));
-    let caps = PortCaps { tx_csum: true, tso_max: 65_000, ethernet: true };
+    let caps = PortCaps { tx_csum: true, tso_max: 65_000, uso: true, ethernet: true };
     let mac = |n| MacAddr([2, 0, 0, 0, 0, n]);
     let port = stack.add_port(PortConfig { name: String::from("eth0"), mac: mac(n), mtu: 1500, loopback: false, caps });
     let addr = |n: u8| IpAddr::from([10, 0, 0, n]);

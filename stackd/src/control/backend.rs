@@ -159,9 +159,11 @@ pub enum SocketCall {
     /// getsockname(2) and getpeername(2).
     GetNames { socket: u32 },
     /// sendto(2).
-    Send { socket: u32, data: Bytes, to: Option<SocketAddr> },
+    Send { socket: u32, data: Bytes, to: Option<SocketAddr>, control: Bytes },
     /// recvfrom(2).
     Receive { socket: u32, max: u32, peek: bool },
+    /// recvmsg(2) with MSG_ERRQUEUE.
+    ReceiveError { socket: u32, max: u32, peek: bool },
     /// poll(2) on one socket, one shot: answers when any of `events` (ERR and HUP always) holds.
     Poll { socket: u32, events: u32 },
 }
@@ -184,7 +186,7 @@ pub enum SocketResult {
     /// `Send`: bytes taken, more than 0 unless none were offered.
     Sent(u64),
     /// `Receive`. `end_of_stream` with empty `data` is the peer's FIN.
-    Received { data: Bytes, from: Option<SocketAddr>, full_length: u64, end_of_stream: bool },
+    Received { data: Bytes, control: Bytes, from: Option<SocketAddr>, full_length: u64, end_of_stream: bool },
     /// `Poll`: what holds now.
     Ready(u32),
 }

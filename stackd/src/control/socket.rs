@@ -333,9 +333,9 @@ impl SocketService for Service {
 
     async fn send(&self, request: Request<v1::SendRequest>) -> Result<Response<v1::SendResponse>, Status> {
         let handle = self.socket(&request, request.get_ref().socket)?;
-        let v1::SendRequest { socket: _, data, to } = request.into_inner();
+        let v1::SendRequest { socket: _, data, to, control } = request.into_inner();
         let to = to.map(|to| address("to", Some(to))).transpose()?;
-        match handle.lease.call(SocketCall::Send { socket: handle.socket, data, to }).await? {
+        match handle.lease.call(SocketCall::Send { socket: handle.socket, data, to, control }).await? {
             SocketResult::Sent(sent) => Ok(Response::new(v1::SendResponse { sent })),
             other => Err(confused(&other).into()),
         }
@@ -343,12 +343,17 @@ impl SocketService for Service {
 
     async fn receive(&self, request: Request<v1::ReceiveRequest>) -> Result<Response<v1::ReceiveResponse>, Status> {
         let handle = self.socket(&request, request.get_ref().socket)?;
-        let v1::ReceiveRequest { socket: _, max_bytes, peek } = request.into_inner();
-        let call = SocketCall::Receive { socket: handle.socket, max: max_bytes.min(MAX_RECEIVE), peek };
+        let v1::ReceiveRequest { socket: _, max_bytes, peek, error_queue } = request.into_inner();
+        let (socket, max) = (handle.socket, max_bytes.min(MAX_RECEIVE));
+        let call = if error_queue {
+            SocketCall::ReceiveError { socket, max, peek }
+        } else {
+            SocketCall::Receive { socket, max, peek }
+        };
         match handle.lease.call(call).await? {
-            SocketResult::Received { data, from, full_length, end_of_stream } => {
+            SocketResult::Received { data, control, from, full_length, end_of_stream } => {
                 let from = from.map(endpoint);
-                Ok(Response::new(v1::ReceiveResponse { data, from, full_length, end_of_stream }))
+                Ok(Response::new(v1::ReceiveResponse { data, from, full_length, end_of_stream, control }))
             }
             other => Err(confused(&other).into()),
         }

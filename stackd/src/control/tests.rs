@@ -168,7 +168,7 @@ fn answer(
             let result = match call {
                 SocketCall::Socket { family: 2, kind: 1, protocol: 0 } => Ok(SocketResult::Socket(5)),
                 SocketCall::GetNames { socket: 5 } => Ok(SocketResult::Names { local: addr, remote: Some(addr) }),
-                SocketCall::Send { socket: 5, data, to: None } => {
+                SocketCall::Send { socket: 5, data, to: None, .. } => {
                     // Takes three bytes at a time, so that the pump must come again.
                     let taken = data.len().min(3);
                     echo.extend_from_slice(&data[..taken]);
@@ -178,11 +178,21 @@ fn answer(
                     let rest = echo.split_off(echo.len().min(max as usize));
                     let data = Bytes::from(std::mem::replace(echo, rest));
                     let full_length = data.len() as u64;
-                    Ok(SocketResult::Received { data, from: None, full_length, end_of_stream: false })
+                    Ok(SocketResult::Received {
+                        data,
+                        control: Bytes::new(),
+                        from: None,
+                        full_length,
+                        end_of_stream: false,
+                    })
                 }
-                SocketCall::Receive { socket: 5, .. } if *finished => {
-                    Ok(SocketResult::Received { data: Bytes::new(), from: None, full_length: 0, end_of_stream: true })
-                }
+                SocketCall::Receive { socket: 5, .. } if *finished => Ok(SocketResult::Received {
+                    data: Bytes::new(),
+                    control: Bytes::new(),
+                    from: None,
+                    full_length: 0,
+                    end_of_stream: true,
+                }),
                 SocketCall::Receive { .. } => again(),
                 SocketCall::Shutdown { how: 1, .. } => {
                     *finished = true;

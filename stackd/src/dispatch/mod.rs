@@ -100,8 +100,9 @@ pub fn execute(core: &mut Core, now: Instant, session: SessionKey, call: SocketC
             let sock = core.store.sock(session, socket)?;
             Ok(SocketResult::Names { local: core.stack.local_addr(sock)?, remote: core.stack.peer_addr(sock).ok() })
         }
-        SocketCall::Send { socket, data, to } => send(core, now, session, socket, &data, to),
+        SocketCall::Send { socket, data, to, control } => send(core, now, session, socket, &data, to, &control),
         SocketCall::Receive { socket, max, peek } => receive(core, now, session, socket, max as usize, peek),
+        SocketCall::ReceiveError { socket, max, peek } => receive_error(core, session, socket, max as usize, peek),
         SocketCall::Poll { socket, events } => {
             let sock = core.store.sock(session, socket)?;
             let ready = core.stack.readiness(sock);
@@ -223,10 +224,11 @@ fn send(
     number: u32,
     data: &Bytes,
     to: Option<SocketAddr>,
+    control: &[u8],
 ) -> Result<SocketResult, Errno> {
     let sock = core.store.sock(session, number)?;
     if core.store.kind(session, number)? == SocketKind::Dgram {
-        let sent = core.stack.send_to(now, sock, to, data, &mut core.store)?;
+        let sent = core.stack.send_message(now, sock, to, control, data, &mut core.store)?;
         // It may have been bound by sending. The datagram is gone: a port that another shard has costs the answers, not the call.
         let _ = claim_bound(core, now, session, (number, sock));
         core.store.count_sent(session, sent as u64);
@@ -270,16 +272,34 @@ fn receive(
             core.store.count_received(session, data.len() as u64);
         }
         let full_length = data.len() as u64;
-        return Ok(SocketResult::Received { data: data.into(), from: None, full_length, end_of_stream: false });
+        return Ok(SocketResult::Received {
+            data: data.into(),
+            from: None,
+            control: Bytes::new(),
+            full_length,
+            end_of_stream: false,
+        });
     }
     if let Some(error) = core.stack.take_error(sock) {
         return Err(error);
     }
     if core.stack.readiness(sock).intersects(Readiness::RDHUP | Readiness::HUP) {
-        return Ok(SocketResult::Received { data: Bytes::new(), from: None, full_length: 0, end_of_stream: true });
+        return Ok(SocketResult::Received {
+            data: Bytes::new(),
+            from: None,
+            control: Bytes::new(),
+            full_length: 0,
+            end_of_stream: true,
+        });
     }
     if max == 0 {
-        return Ok(SocketResult::Received { data: Bytes::new(), from: None, full_length: 0, end_of_stream: false });
+        return Ok(SocketResult::Received {
+            data: Bytes::new(),
+            from: None,
+            control: Bytes::new(),
+            full_length: 0,
+            end_of_stream: false,
+        });
     }
     Err(Errno::EAGAIN)
 }
@@ -296,12 +316,30 @@ fn receive_datagram(
     }
     let fifo = core.stack.fifo(sock).ok_or(Errno::EAGAIN)?;
     let datagram = core.store.heap_datagram(fifo, max.min(MAX_DATAGRAM), peek)?.ok_or(Errno::EAGAIN)?;
-    let HeapDatagram { data, full, from, last } = datagram;
+    let HeapDatagram { data, full, control, from, last } = datagram;
     if last {
         core.stack.rx_drained(sock);
     }
     core.store.count_received(session, data.len() as u64);
-    Ok(SocketResult::Received { data: data.into(), from, full_length: full as u64, end_of_stream: false })
+    let (data, control) = (data.into(), control.into());
+    Ok(SocketResult::Received { data, control, from, full_length: full as u64, end_of_stream: false })
+}
+
+/// `MSG_ERRQUEUE`: what the packet carried, where it went, and `struct sock_extended_err`.
+fn receive_error(
+    core: &mut Core,
+    session: SessionKey,
+    number: u32,
+    max: usize,
+    peek: bool,
+) -> Result<SocketResult, Errno> {
+    let sock = core.store.sock(session, number)?;
+    let entry = core.stack.receive_error(sock, peek)?;
+    let control = entry.control().into();
+    let full_length = entry.payload.len() as u64;
+    let mut data = entry.payload;
+    data.truncate(max);
+    Ok(SocketResult::Received { data: data.into(), control, from: entry.to, full_length, end_of_stream: false })
 }
 
 /// An errno as the control plane says it.

@@ -111,6 +111,10 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
             name: args[1] as i32,
             max: args[2].min(stackd_shm::abi::ARG_BYTES as u64) as u32,
         },
+        Opcode::ErrQueue => {
+            let max = stackd_shm::abi::ARG_BYTES as u32;
+            SocketCall::ReceiveError { socket: number, max, peek: args[0] & 1 != 0 }
+        }
         Opcode::GetSockName | Opcode::GetPeerName => {
             let names = execute(core, now, session, SocketCall::GetNames { socket: number });
             let result = match (names, opcode) {
@@ -171,9 +175,9 @@ fn send_datagrams(
     sock: stackd_base::SockId,
     fifo: stackd_base::FifoId,
 ) -> Result<(), Breach> {
-    let mut data = Vec::new();
-    while let Some(datagram) = core.store.next_datagram(fifo, &mut data)? {
-        if let Err(error) = core.stack.send_to(now, sock, datagram.to, &data, &mut core.store) {
+    let (mut control, mut data) = (Vec::new(), Vec::new());
+    while let Some(datagram) = core.store.next_datagram(fifo, &mut control, &mut data)? {
+        if let Err(error) = core.stack.send_message(now, sock, datagram.to, &control, &data, &mut core.store) {
             core.store.set_error(sock, error);
         }
         core.store.datagram_sent(fifo, datagram.end);
@@ -209,8 +213,18 @@ pub(super) fn answer(
         },
         Ok(SocketResult::Ready(bits)) => cqe.result = bits as i32,
         Ok(SocketResult::Done) => {}
+        // Of a ring's calls only `ErrQueue` gives data this way.
+        Ok(SocketResult::Received { data, control, from, .. }) => {
+            let mut bytes = stackd_shm::abi::encode_addr(from).to_vec();
+            bytes.extend_from_slice(&control);
+            let room = stackd_shm::abi::ARG_BYTES - bytes.len();
+            let data = &data[..data.len().min(room)];
+            bytes.extend_from_slice(data);
+            (cqe.result, cqe.args[0]) = (data.len() as i32, control.len() as u64);
+            arg = Arg::from_bytes(&bytes).unwrap_or_default();
+        }
         // Calls that only gRPC makes, for bytes that a ring's client moves itself.
-        Ok(SocketResult::Names { .. } | SocketResult::Sent(_) | SocketResult::Received { .. }) => {
+        Ok(SocketResult::Names { .. } | SocketResult::Sent(_)) => {
             cqe.result = -(Errno::EINVAL as i32);
         }
     }

@@ -80,7 +80,10 @@ fn bytes_and_the_end_of_the_stream_arrive() {
     let (a, b) = (w.session(1), w.session(2));
     let (client, server) = w.pair(a, b);
     let data = Bytes::from_static(b"hello");
-    assert_eq!(w.call(a, SocketCall::Send { socket: client, data, to: None }), Ok(SocketResult::Sent(5)));
+    assert_eq!(
+        w.call(a, SocketCall::Send { socket: client, data, to: None, control: Bytes::new() }),
+        Ok(SocketResult::Sent(5))
+    );
     let receive = |socket| SocketCall::Receive { socket, max: 100, peek: false };
     let Ok(SocketResult::Received { data, end_of_stream: false, .. }) = w.call(b, receive(server)) else {
         panic!("no data")
@@ -129,7 +132,8 @@ fn a_poll_waits_until_its_bits_hold() {
     let (reply, mut answer) = tokio::sync::oneshot::channel();
     begin(&mut w.core, w.now, b, server, Wait { kind: WaitKind::Poll(1), answer: Answer::Grpc(reply) });
     assert!(answer.try_recv().is_err(), "nothing to read yet");
-    w.call(a, SocketCall::Send { socket: client, data: Bytes::from_static(b"x"), to: None }).expect("sent");
+    w.call(a, SocketCall::Send { socket: client, data: Bytes::from_static(b"x"), to: None, control: Bytes::new() })
+        .expect("sent");
     assert_eq!(answer.try_recv().expect("answered").expect("fine"), SocketResult::Ready(1));
 }
 
@@ -177,7 +181,8 @@ fn a_datagram_socket_holds_what_so_rcvbuf_says() {
         };
         for _ in 0..1000 {
             let data = Bytes::from_static(&[7; 1000]);
-            w.call(session, SocketCall::Send { socket, data, to: Some(local) }).expect("sent to itself");
+            w.call(session, SocketCall::Send { socket, data, to: Some(local), control: Bytes::new() })
+                .expect("sent to itself");
         }
         let mut n = 0;
         while w.call(session, SocketCall::Receive { socket, max: 2000, peek: false }).is_ok() {

@@ -16,7 +16,7 @@ use stackd_wire::MacAddr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a device that is not open yet is taken for.
-const TYPICAL: PortCaps = PortCaps { tx_csum: true, tso_max: 65_535, ethernet: true };
+const TYPICAL: PortCaps = PortCaps { tx_csum: true, tso_max: 65_535, uso: true, ethernet: true };
 
 /// Builds the stack that the configuration describes, opens nothing, and reports the first mistake.
 pub fn rehearse(config: &Config, args: &Args) -> Result<(), ConfigError> {
@@ -79,8 +79,8 @@ fn add_device(
 ) -> Result<(), ConfigError> {
     let fail = |key: &str, why: &dyn std::fmt::Display| Err(config.device_error(args, index, key, why));
     let caps = open.map_or(TYPICAL, |p| {
-        let stackd_netdev::Caps { tx_csum, tso_max, ethernet, .. } = p.device.caps();
-        PortCaps { tx_csum, tso_max, ethernet }
+        let stackd_netdev::Caps { tx_csum, tso_max, uso, ethernet, .. } = p.device.caps();
+        PortCaps { tx_csum, tso_max, uso, ethernet }
     });
     let mac = device::mac(device, config);
     let text = match &device.qdisc {

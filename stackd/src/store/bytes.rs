@@ -6,7 +6,7 @@ use stackd_base::{Errno, FifoId, SockId};
 use stackd_netdev::IoVec;
 use stackd_netstack::{ByteStore, FifoKind, OwnerId, SocketKind};
 use stackd_shm::Breach;
-use stackd_shm::fifo::{Datagram, HeapFifo, RawSlice, RecvBuffer, RxWriter, SendBuffer, TxReader};
+use stackd_shm::fifo::{Datagram, HeapFifo, HeapRecord, RawSlice, RecvBuffer, RxWriter, SendBuffer, TxReader};
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -155,10 +155,17 @@ impl Store {
         rx.set_wake(Some(wake))
     }
 
-    /// The next datagram a shared-memory client wants sent: where to, its bytes, and what to release afterwards.
-    pub fn next_datagram(&mut self, fifo: FifoId, out: &mut Vec<u8>) -> Result<Option<Datagram>, Breach> {
+    /// The next datagram a shared-memory client wants sent: where to, its control messages and bytes, and what to release afterwards.
+    pub fn next_datagram(
+        &mut self,
+        fifo: FifoId,
+        control: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Datagram>, Breach> {
         let Some(Fifo { bytes: Bytes::Shared(b), .. }) = self.fifo(fifo) else { return Ok(None) };
         let Some(datagram) = b.0.datagram_at(b.0.released())? else { return Ok(None) };
+        control.clear();
+        b.0.copy_out(datagram.control.clone(), control);
         out.clear();
         b.0.copy_out(datagram.data.clone(), out);
         Ok(Some(datagram))
@@ -202,11 +209,8 @@ impl Store {
     /// For clients without shared memory: the next datagram (sender, data cut at `max`, full length), and whether none is left.
     pub fn heap_datagram(&mut self, fifo: FifoId, max: usize, peek: bool) -> Result<Option<HeapDatagram>, Errno> {
         self.settle(fifo, |f| match &mut f.bytes {
-            Bytes::Heap(b) => Ok(b.1.read_datagram(max, peek).map(|(data, full, from)| HeapDatagram {
-                data,
-                full,
-                from,
-                last: b.1.available() == 0,
+            Bytes::Heap(b) => Ok(b.1.read_datagram(max, peek).map(|HeapRecord { data, full, control, from }| {
+                HeapDatagram { data, full, control, from, last: b.1.available() == 0 }
             })),
             Bytes::Shared(_) => Err(Errno::EOPNOTSUPP),
         })
@@ -239,6 +243,8 @@ pub struct HeapDatagram {
     pub data: Vec<u8>,
     /// How many there were.
     pub full: usize,
+    /// Control messages.
+    pub control: Vec<u8>,
     /// Who sent it.
     pub from: Option<SocketAddr>,
     /// None is left.
@@ -359,12 +365,12 @@ impl ByteStore for Store {
         }
     }
 
-    fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, data: &[u8]) -> bool {
+    fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, control: &[u8], data: &[u8]) -> bool {
         if !self.has_room(fifo, data.len() as u64) {
             return false;
         }
         let pushed = self
-            .settle(fifo, |f| f.bytes.rx().push_datagram(from, RawSlice::from(data), f.datagram_limit))
+            .settle(fifo, |f| f.bytes.rx().push_datagram(from, control, RawSlice::from(data), f.datagram_limit))
             .unwrap_or(false);
         if pushed {
             self.after_publish(fifo);

@@ -54,6 +54,15 @@ impl UdpRepr {
     }
 }
 
+/// Leaves the checksum to a device: the field gets the pseudo-header's sum.
+///
+/// # Panics
+/// If `header` is shorter than 8 bytes.
+pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, payload_len: usize) {
+    let sum = Sum::pseudo(src, dst, proto::UDP, (HEADER_LEN + payload_len) as u32);
+    header[6..8].copy_from_slice(&sum.partial().to_be_bytes());
+}
+
 /// Whether the checksum of `header` and a payload summing to `payload` is right. `payload_len` as in the header.
 /// A zero checksum is "none" in IPv4 and wrong in IPv6 (RFC 8200, 8.1).
 pub fn verify(header: &[u8; HEADER_LEN], src: IpAddr, dst: IpAddr, payload: Sum, payload_len: u16) -> bool {

@@ -1,6 +1,6 @@
 //! The client's halves of the shared FIFOs. A client trusts its daemon about data, but never reads outside the mapping: chunk numbers are checked.
 
-use super::datagram::{decode, encode};
+use super::datagram::{Header, data_at, decode, encode};
 use super::{RECORD_HEADER, record_bytes};
 use crate::abi::{CHUNK_BYTES, CHUNK_SHIFT, TABLE_LEN, ready};
 use crate::breach::Breach;
@@ -113,13 +113,24 @@ impl TxWriter {
 
     /// Appends a datagram record; `None`: no room now. The bool: push a `Kick`.
     pub fn send_datagram(&mut self, to: Option<SocketAddr>, data: &[u8]) -> Result<Option<bool>, Breach> {
-        let total = record_bytes(data.len());
+        self.send_message(to, &[], data)
+    }
+
+    /// As [`TxWriter::send_datagram`], with control messages as `sendmsg` takes them (at most [`super::MAX_CONTROL`] bytes).
+    pub fn send_message(
+        &mut self,
+        to: Option<SocketAddr>,
+        control: &[u8],
+        data: &[u8],
+    ) -> Result<Option<bool>, Breach> {
+        let total = record_bytes(data.len(), control.len());
         if self.space() < total {
             return Ok(None);
         }
-        let header = encode(data.len() as u32, to);
+        let header = encode(data.len() as u32, control.len() as u32, to);
+        let padding = &[0; 8][..control.len().next_multiple_of(8) - control.len()];
         let mut at = self.head;
-        for mut part in [&header[..], data] {
+        for mut part in [&header[..], control, padding, data] {
             while !part.is_empty() {
                 let (ptr, len) = self.half.piece(at, part.len() as u64)?;
                 // SAFETY: as in `reserve`.
@@ -212,20 +223,34 @@ impl RxReader {
 
     /// Takes the next datagram (or leaves it, with `peek`); `None`: there is none. The bool: push a `Kick`.
     pub fn recv_datagram(&mut self, out: &mut [u8], peek: bool) -> Result<Option<(Received, bool)>, Breach> {
+        self.recv_message(out, &mut Vec::new(), peek)
+    }
+
+    /// As [`RxReader::recv_datagram`]; `control` becomes the control messages that came with it, as `recvmsg` gives them.
+    pub fn recv_message(
+        &mut self,
+        out: &mut [u8],
+        control: &mut Vec<u8>,
+        peek: bool,
+    ) -> Result<Option<(Received, bool)>, Breach> {
         let mut header = [0; RECORD_HEADER];
         if self.copy_at(0, &mut header)? < RECORD_HEADER {
             return Ok(None);
         }
         let bad = |why| Breach::Datagram { offset: self.tail, why };
-        let (len, from) = decode(&header).ok_or_else(|| bad("unknown address family"))?;
-        let from = from.ok_or_else(|| bad("no sender"))?;
-        let full = len as usize;
-        let total = record_bytes(full);
+        let Header { len, control: control_len, addr } =
+            decode(&header).ok_or_else(|| bad("unknown address family"))?;
+        let from = addr.ok_or_else(|| bad("no sender"))?;
+        let (full, control_len) = (len as usize, control_len as usize);
+        let total = record_bytes(full, control_len);
         if total > self.available() {
             return Err(bad("longer than what was published"));
         }
+        control.clear();
+        control.resize(control_len, 0);
+        self.copy_at(RECORD_HEADER as u64, control)?;
         let len = full.min(out.len());
-        self.copy_at(RECORD_HEADER as u64, &mut out[..len])?;
+        self.copy_at(data_at(control_len) as u64, &mut out[..len])?;
         let kick = !peek && self.consume(total as usize);
         Ok(Some((Received { len, full, from }, kick)))
     }

@@ -1,4 +1,7 @@
-//! Datagrams in a FIFO: records of a header and the data, each starting on a 64-byte boundary.
+//! Datagrams in a FIFO: records of a header, control messages and the data, each starting on a 64-byte boundary.
+//!
+//! Control messages are Linux's, byte for byte (`struct cmsghdr`, cmsg(3)): what `sendmsg` and `recvmsg` carry in `msg_control`. They are
+//! padded to eight bytes. The stack sends a client only those that a socket option asked for (`IP_PKTINFO`, `UDP_GRO`, ...).
 
 use super::{SendBuffer, TxReader};
 use crate::abi::{ADDR_BYTES, decode_addr, encode_addr};
@@ -8,14 +11,21 @@ use std::net::SocketAddr;
 
 /// Records start on multiples of this; a header never straddles two chunks.
 pub const RECORD_ALIGN: usize = 64;
-/// `{ len u32, reserved u32, address (family u16, port u16, scope u32, addr [u8; 16]) }`.
+/// `{ len u32, control bytes u32, address (family u16, port u16, scope u32, addr [u8; 16]) }`.
 pub const RECORD_HEADER: usize = 8 + ADDR_BYTES;
+/// Most bytes of control messages with one datagram.
+pub const MAX_CONTROL: usize = 1024;
 /// Largest payload of UDP over IPv4 or IPv6 without jumbograms.
 const MAX_DATAGRAM: u32 = 65535;
 
-/// Bytes that a record of `len` data bytes takes.
-pub const fn record_bytes(len: usize) -> u64 {
-    (RECORD_HEADER + len).next_multiple_of(RECORD_ALIGN) as u64
+/// Bytes that a record of `len` data bytes and `control` bytes of control messages takes.
+pub const fn record_bytes(len: usize, control: usize) -> u64 {
+    (data_at(control) + len).next_multiple_of(RECORD_ALIGN) as u64
+}
+
+/// Where in a record the data begin.
+pub(super) const fn data_at(control: usize) -> usize {
+    RECORD_HEADER + control.next_multiple_of(8)
 }
 
 /// A datagram the client wants sent.
@@ -23,25 +33,35 @@ pub const fn record_bytes(len: usize) -> u64 {
 pub struct Datagram {
     /// Where to; `None`: the connected peer.
     pub to: Option<SocketAddr>,
+    /// Where its control messages are in the send buffer.
+    pub control: Range<u64>,
     /// Where its bytes are in the send buffer.
     pub data: Range<u64>,
     /// Release up to here when it is gone.
     pub end: u64,
 }
 
-pub(super) fn encode(len: u32, addr: Option<SocketAddr>) -> [u8; RECORD_HEADER] {
+pub(super) fn encode(len: u32, control: u32, addr: Option<SocketAddr>) -> [u8; RECORD_HEADER] {
     let mut out = [0; RECORD_HEADER];
     out[..4].copy_from_slice(&len.to_ne_bytes());
+    out[4..8].copy_from_slice(&control.to_ne_bytes());
     out[8..].copy_from_slice(&encode_addr(addr));
     out
 }
 
-/// Length and address; `None`: an unknown family.
-pub(super) fn decode(header: &[u8; RECORD_HEADER]) -> Option<(u32, Option<SocketAddr>)> {
-    let len = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+/// What a record's header says.
+pub(super) struct Header {
+    pub len: u32,
+    pub control: u32,
+    pub addr: Option<SocketAddr>,
+}
+
+/// `None`: an unknown family.
+pub(super) fn decode(header: &[u8; RECORD_HEADER]) -> Option<Header> {
+    let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let mut addr = [0; ADDR_BYTES];
     addr.copy_from_slice(&header[8..]);
-    Some((len, decode_addr(&addr)?))
+    Some(Header { len: word(0), control: word(4), addr: decode_addr(&addr)? })
 }
 
 impl TxReader {
@@ -61,12 +81,17 @@ impl TxReader {
         if filled < RECORD_HEADER {
             return Err(bad("already released"));
         }
-        let (len, to) = decode(&header).ok_or_else(|| bad("unknown address family"))?;
-        let total = record_bytes(len as usize);
+        let Header { len, control, addr: to } = decode(&header).ok_or_else(|| bad("unknown address family"))?;
+        if control as usize > MAX_CONTROL {
+            return Err(bad("more control messages than are allowed"));
+        }
+        let total = record_bytes(len as usize, control as usize);
         if len > MAX_DATAGRAM || total > left {
             return Err(bad("longer than what was published"));
         }
-        let data = at + RECORD_HEADER as u64..at + RECORD_HEADER as u64 + u64::from(len);
-        Ok(Some(Datagram { to, data, end: at + total }))
+        let begin = at + RECORD_HEADER as u64;
+        let start = at + data_at(control as usize) as u64;
+        let (control, data) = (begin..begin + u64::from(control), start..start + u64::from(len));
+        Ok(Some(Datagram { to, control, data, end: at + total }))
     }
 }

@@ -21,6 +21,19 @@ pub struct HeapFifo {
     wake: u64,
 }
 
+/// A datagram taken from a [`HeapFifo`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeapRecord {
+    /// Its bytes, cut.
+    pub data: Vec<u8>,
+    /// How many there were.
+    pub full: usize,
+    /// Control messages.
+    pub control: Vec<u8>,
+    /// Sender.
+    pub from: Option<std::net::SocketAddr>,
+}
+
 impl HeapFifo {
     /// Holds at most `max_bytes` (rounded up to chunks) at a time.
     pub fn new(max_bytes: u64) -> Self {
@@ -62,11 +75,11 @@ impl HeapFifo {
 
     /// Application end of a datagram socket: appends a record. False: no room.
     pub fn write_datagram(&mut self, to: Option<std::net::SocketAddr>, data: &[u8]) -> bool {
-        let total = super::record_bytes(data.len());
+        let total = super::record_bytes(data.len(), 0);
         if self.limit - self.head < total {
             return false;
         }
-        let header = super::datagram::encode(data.len() as u32, to);
+        let header = super::datagram::encode(data.len() as u32, 0, to);
         let at = self.head + super::RECORD_HEADER as u64;
         if !self.copy_in(self.head, RawSlice::from(&header[..])) || !self.copy_in(at, RawSlice::from(data)) {
             return false;
@@ -75,21 +88,23 @@ impl HeapFifo {
         true
     }
 
-    /// Application end of a datagram socket: takes (or peeks at) the next record: data, cut at `max`, full length and sender.
-    pub fn read_datagram(&mut self, max: usize, peek: bool) -> Option<(Vec<u8>, usize, Option<std::net::SocketAddr>)> {
+    /// Application end of a datagram socket: takes (or peeks at) the next record, its data cut at `max`.
+    pub fn read_datagram(&mut self, max: usize, peek: bool) -> Option<HeapRecord> {
         let mut header = [0; super::RECORD_HEADER];
         if self.peek(&mut header) < header.len() {
             return None;
         }
-        let (full, addr) = super::datagram::decode(&header)?;
-        let start = self.tail + super::RECORD_HEADER as u64;
-        let mut data = Vec::new();
+        let super::datagram::Header { len: full, control: control_len, addr: from } = super::datagram::decode(&header)?;
+        let begin = self.tail + super::RECORD_HEADER as u64;
+        let start = self.tail + super::datagram::data_at(control_len as usize) as u64;
+        let (mut data, mut control) = (Vec::new(), Vec::new());
+        self.copy_out(begin..begin + u64::from(control_len), &mut control);
         self.copy_out(start..start + u64::from(full).min(max as u64), &mut data);
         if !peek {
-            self.tail += super::record_bytes(full as usize);
+            self.tail += super::record_bytes(full as usize, control_len as usize);
             self.free_below(self.tail);
         }
-        Some((data, full as usize, addr))
+        Some(HeapRecord { data, full: full as usize, control, from })
     }
 
     fn ensure(&mut self, index: u64) -> bool {

@@ -14,8 +14,8 @@ mod heap;
 
 pub use client::{Received, RxReader, SockState, TxWriter};
 pub use daemon::{RxWriter, TxReader};
-pub use datagram::{Datagram, RECORD_ALIGN, RECORD_HEADER, record_bytes};
-pub use heap::HeapFifo;
+pub use datagram::{Datagram, MAX_CONTROL, RECORD_ALIGN, RECORD_HEADER, record_bytes};
+pub use heap::{HeapFifo, HeapRecord};
 
 use crate::breach::Breach;
 use core::marker::PhantomData;
@@ -118,15 +118,20 @@ pub trait RecvBuffer: core::fmt::Debug + Send {
     fn set_wake(&mut self, offset: Option<u64>) -> bool;
     /// Bytes of memory held.
     fn memory(&self) -> u64;
-    /// Appends one datagram record. False: more than `rcvbuf` bytes would be outstanding, or no memory.
-    fn push_datagram(&mut self, from: SocketAddr, data: RawSlice<'_>, rcvbuf: u64) -> bool {
+    /// Appends one datagram record; `control` = its control messages. False: more than `rcvbuf` bytes would be outstanding, or no memory.
+    fn push_datagram(&mut self, from: SocketAddr, control: &[u8], data: RawSlice<'_>, rcvbuf: u64) -> bool {
         let start = self.head();
-        let total = record_bytes(data.len());
+        let control = control.get(..MAX_CONTROL).unwrap_or(control);
+        let total = record_bytes(data.len(), control.len());
         if start - self.tail() + total > rcvbuf {
             return false;
         }
-        let header = datagram::encode(data.len() as u32, Some(from));
-        if !self.place(start, RawSlice::from(&header[..])) || !self.place(start + RECORD_HEADER as u64, data) {
+        let header = datagram::encode(data.len() as u32, control.len() as u32, Some(from));
+        let (after, at) = (start + RECORD_HEADER as u64, start + datagram::data_at(control.len()) as u64);
+        if !self.place(start, RawSlice::from(&header[..]))
+            || (!control.is_empty() && !self.place(after, RawSlice::from(control)))
+            || !self.place(at, data)
+        {
             return false;
         }
         self.publish(start + total);

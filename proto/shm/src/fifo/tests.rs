@@ -118,8 +118,39 @@ fn the_heap_fifo_is_the_same_fifo() {
     }
     let from = "[2001:db8::1]:53".parse().unwrap();
     let mut dgram = HeapFifo::new(100_000);
-    assert!(dgram.push_datagram(from, RawSlice::from(&b"abc"[..]), 1000));
-    assert_eq!(dgram.read_datagram(2, true).unwrap(), (b"ab".to_vec(), 3, Some(from)));
-    assert_eq!(dgram.read_datagram(9, false).unwrap(), (b"abc".to_vec(), 3, Some(from)));
+    assert!(dgram.push_datagram(from, &[], RawSlice::from(&b"abc"[..]), 1000));
+    let record = |data: &[u8], full, control: &[u8]| HeapRecord {
+        data: data.to_vec(),
+        full,
+        control: control.to_vec(),
+        from: Some(from),
+    };
+    assert_eq!(dgram.read_datagram(2, true).unwrap(), record(b"ab", 3, &[]));
+    assert_eq!(dgram.read_datagram(9, false).unwrap(), record(b"abc", 3, &[]));
     assert!(dgram.read_datagram(9, false).is_none());
+    assert!(dgram.push_datagram(from, &[7; 20], RawSlice::from(&[1; 100][..]), 1000));
+    assert_eq!(dgram.read_datagram(100, false).unwrap(), record(&[1; 100], 100, &[7; 20]));
+}
+
+/// Control messages go both ways beside the data, whatever the lengths of either.
+#[test]
+fn control_messages_travel_with_their_datagram() {
+    let (_session, mut d, mut tx, mut rx) = open();
+    let addr: std::net::SocketAddr = "192.0.2.1:7".parse().unwrap();
+    d.tx.grant(200_000);
+    for (control, len) in [(0, 0), (0, 32), (1, 0), (20, 5), (24, 9), (1024, 1400)] {
+        let (control, data) = (pattern(1, control), pattern(2, len));
+        assert!(tx.send_message(Some(addr), &control, &data).unwrap().is_some());
+        d.tx.poll_head().unwrap();
+        let got = d.tx.datagram_at(d.tx.released()).unwrap().unwrap();
+        let mut out = (Vec::new(), Vec::new());
+        assert!(d.tx.copy_out(got.control.clone(), &mut out.0) && d.tx.copy_out(got.data.clone(), &mut out.1));
+        assert_eq!((out.0, out.1, got.to), (control.clone(), data.clone(), Some(addr)));
+        d.tx.release(got.end);
+        assert!(d.rx.push_datagram(addr, &control, RawSlice::from(&data[..]), 100_000));
+        let (mut out, mut into) = (vec![0; 2000], vec![9; 3]);
+        let (received, _) = rx.recv_message(&mut out, &mut into, false).unwrap().unwrap();
+        assert_eq!((&out[..received.len], into, received.from), (&data[..], control, addr));
+    }
+    assert_eq!(rx.available(), 0);
 }

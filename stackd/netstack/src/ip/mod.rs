@@ -10,7 +10,7 @@ pub(crate) mod pmtu;
 #[cfg(test)]
 mod tests;
 
-use crate::addr::{AddrTable, Address, Prefix};
+use crate::addr::{AddrTable, Address, Class, Prefix};
 use crate::icmp::IcmpLimiter;
 use crate::neigh::{NeighConfig, NeighKey, NeighTable};
 use crate::packet::Packet;
@@ -142,8 +142,16 @@ impl Datagram<'_> {
 }
 
 /// An ICMP error about a packet of ours.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransportError {
+    /// Where it came in.
+    pub port: PortId,
+    /// ICMP's type.
+    pub kind: u8,
+    /// ICMP's code.
+    pub code: u8,
+    /// What of our packet is quoted behind its UDP header.
+    pub payload: Vec<u8>,
     /// `proto::TCP` or `proto::UDP`.
     pub protocol: u8,
     /// Source of our packet.
@@ -201,6 +209,8 @@ pub struct RouteDecision {
     pub src: IpAddr,
     /// Largest IP packet on the path, as known.
     pub mtu: u32,
+    /// Largest IP packet of the interface, whatever was learnt of the path.
+    pub link_mtu: u32,
     /// The destination is a broadcast address.
     pub broadcast: bool,
     /// The destination is ours.
@@ -209,6 +219,26 @@ pub struct RouteDecision {
     pub options: RouteOptions,
     /// The state of the tables this was made from.
     pub generation: u64,
+}
+
+/// What a route is looked up by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteQuery {
+    /// Where to.
+    pub dst: IpAddr,
+    /// The source that is already chosen.
+    pub src: Option<IpAddr>,
+    /// The interface it must leave by (`SO_BINDTODEVICE`, `IP_PKTINFO`, the scope of an address).
+    pub port: Option<PortId>,
+    /// `SO_MARK`.
+    pub mark: u32,
+}
+
+impl RouteQuery {
+    /// Nothing but a destination.
+    pub const fn to(dst: IpAddr) -> Self {
+        Self { dst, src: None, port: None, mark: 0 }
+    }
 }
 
 /// The IP layer of one shard.
@@ -403,6 +433,11 @@ impl IpLayer {
         self.neigh.confirm(now, &self.config.neigh, (port, next_hop));
     }
 
+    /// Whether a packet to this group or broadcast address that leaves by `port` is for this host too.
+    pub fn hears(&self, port: PortId, dst: IpAddr) -> bool {
+        matches!(self.addrs.classify(port, dst), Class::Multicast | Class::Broadcast)
+    }
+
     /// Changes whenever a cached [`RouteDecision`] may be wrong.
     pub const fn generation(&self) -> u64 {
         self.generation
@@ -447,5 +482,17 @@ impl IpLayer {
             }
         }
         self.dropped_counted = self.dropped.len();
+    }
+}
+
+impl crate::socket::ip_opts::Interfaces for IpLayer {
+    fn exists(&self, port: PortId) -> bool {
+        self.port(port).is_some()
+    }
+    fn named(&self, name: &str) -> Option<PortId> {
+        self.ports.iter().find(|p| p.config.name == name).map(|p| p.id)
+    }
+    fn owner(&self, addr: IpAddr) -> Option<PortId> {
+        self.addrs.owner(addr)
     }
 }

@@ -1,6 +1,6 @@
 //! The way out: route, source, fragments, link-layer address, queue.
 
-use super::{IpEnv, IpLayer, RouteDecision};
+use super::{IpEnv, IpLayer, RouteDecision, RouteQuery};
 use crate::neigh::Resolution;
 use crate::packet::{HeaderBuf, Packet, Payload};
 use crate::route::{Route, RouteOptions, RouteType};
@@ -9,6 +9,7 @@ use stackd_base::{DropReason, Errno, Instant, Mib, PortId, Rng, SockId};
 use stackd_qdisc::{Dropped, QueuedPacket};
 use stackd_wire::{
     EtherType, EthernetRepr, Gso, Ipv4Repr, Ipv6Fragment, Ipv6Repr, MacAddr, TcpRepr, ethernet, ipv4, ipv6, proto, tcp,
+    udp,
 };
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -28,6 +29,8 @@ pub struct Outgoing<'a> {
     pub ttl: Option<u8>,
     /// Never fragment (TCP; UDP with `IP_PMTUDISC_DO`): a packet that does not fit is refused.
     pub dont_fragment: bool,
+    /// IPv4's DF on what fits: routers must not fragment either, but say the MTU.
+    pub df: bool,
     /// IPv6 flow label.
     pub flow_label: u32,
     /// The transport header. TCP's checksum is filled in here; every other must be complete.
@@ -58,6 +61,7 @@ impl<'a> Outgoing<'a> {
             tos: 0,
             ttl: None,
             dont_fragment: false,
+            df: false,
             flow_label: 0,
             transport,
             payload,
@@ -147,12 +151,21 @@ impl IpLayer {
         src: Option<IpAddr>,
         port: Option<PortId>,
     ) -> Result<RouteDecision, Errno> {
+        self.route_by(now, &RouteQuery { src, port, ..RouteQuery::to(dst) })
+    }
+
+    /// As [`IpLayer::route`], with everything that has a say.
+    ///
+    /// # Errors
+    /// As [`IpLayer::route`].
+    pub fn route_by(&self, now: Instant, query: &RouteQuery) -> Result<RouteDecision, Errno> {
+        let RouteQuery { dst, src, port, mark: _ } = *query;
         let generation = self.generation;
         if dst.is_unspecified() {
             // Linux: the unspecified address means this host.
             let here =
                 if dst.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-            return self.route(now, here, src, port);
+            return self.route_by(now, &RouteQuery { dst: here, ..*query });
         }
         if self.addrs.is_local(dst) {
             let lo = self.loopback().or(self.addrs.owner(dst)).ok_or(Errno::ENETUNREACH)?;
@@ -164,6 +177,7 @@ impl IpLayer {
                 next_hop: dst,
                 src,
                 mtu,
+                link_mtu: mtu,
                 broadcast: false,
                 local: true,
                 options,
@@ -203,12 +217,13 @@ impl IpLayer {
         let src =
             src.or(preferred).or_else(|| self.addrs.select_source(out, dst, next_hop)).ok_or(Errno::EADDRNOTAVAIL)?;
         let link_mtu = self.port(out).ok_or(Errno::ENETDOWN)?.config.mtu;
-        let mut mtu = expressible(dst, route_mtu.unwrap_or(link_mtu).min(link_mtu));
+        let link_mtu = expressible(dst, link_mtu);
+        let mut mtu = route_mtu.unwrap_or(link_mtu).min(link_mtu);
         if !options.mtu_lock {
             mtu = mtu.min(self.pmtu.get(now, dst).unwrap_or(u32::MAX));
         }
         let broadcast = self.addrs.is_broadcast(dst);
-        Ok(RouteDecision { port: out, next_hop, src, mtu, broadcast, local: false, options, generation })
+        Ok(RouteDecision { port: out, next_hop, src, mtu, link_mtu, broadcast, local: false, options, generation })
     }
 
     /// Sends a packet by a route. What is dropped on the way (neighbour, qdisc) appears in `take_dropped`.
@@ -262,11 +277,19 @@ impl IpLayer {
         if out.protocol == proto::TCP {
             TcpRepr::fill_partial_checksum(&mut packet.head[t..], out.src, out.dst, payload_len);
             packet.offload.csum = Some((t as u16, tcp::CHECKSUM_AT));
-            if segments > 1 {
-                packet.offload.gso = if v4 { Gso::TcpV4 } else { Gso::TcpV6 };
-                packet.offload.gso_size = out.gso_size;
-                packet.offload.hdr_len = packet.head.len() as u16;
-            }
+        }
+        if out.protocol == proto::UDP && segments > 1 {
+            udp::fill_partial_checksum(&mut packet.head[t..], out.src, out.dst, payload_len);
+            packet.offload.csum = Some((t as u16, udp::CHECKSUM_AT));
+        }
+        if segments > 1 {
+            packet.offload.gso = match out.protocol {
+                proto::UDP => Gso::UdpL4,
+                _ if v4 => Gso::TcpV4,
+                _ => Gso::TcpV6,
+            };
+            packet.offload.gso_size = out.gso_size;
+            packet.offload.hdr_len = packet.head.len() as u16;
         }
         packet.payload = out.payload;
         packet.transport_at = t as u8;
@@ -299,7 +322,7 @@ impl IpLayer {
                     Some((o, m, i)) => (o, m, i as u16),
                     None => (0, false, self.idents.next(out.src, out.dst, out.protocol, segments) as u16),
                 };
-                let dont_fragment = out.dont_fragment && !route.options.mtu_lock;
+                let dont_fragment = out.df && fragment.is_none() && !route.options.mtu_lock;
                 let repr = Ipv4Repr {
                     src,
                     dst,

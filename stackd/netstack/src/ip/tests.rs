@@ -38,7 +38,7 @@ impl Host {
             mac,
             mtu,
             loopback,
-            caps: PortCaps { tx_csum: true, tso_max: 65536, ethernet: !loopback },
+            caps: PortCaps { tx_csum: true, tso_max: 65536, uso: true, ethernet: !loopback },
         };
         assert_eq!(ip.add_port(port("lo", MacAddr::ZERO, 65536, true), Box::new(NoQueue::new())), LO);
         assert_eq!(ip.add_port(port("eth0", OURS, 1500, false), Box::new(NoQueue::new())), ETH);
@@ -420,6 +420,10 @@ fn icmp_errors_name_the_flow_and_shrink_the_path() {
         (e.local, e.remote, e.protocol),
         (SocketAddr::new(A4.into(), 5), SocketAddr::new(B4.into(), 6), proto::UDP)
     );
+    assert_eq!((e.kind, e.code, e.error), (3, 4, IcmpRepr::PacketTooBig { mtu: 1400 }));
+    // The transport decides whether to believe it.
+    assert_eq!(h.ip.route(h.now, B4.into(), None, None).expect("route").mtu, 1500);
+    assert!(h.ip.learn_mtu(h.now, B4.into(), 1400));
     assert_eq!(h.ip.route(h.now, B4.into(), None, None).expect("route").mtu, 1400);
     let later = h.now + h.ip.config.mtu_expires;
     assert_eq!(h.ip.route(later, B4.into(), None, None).expect("route").mtu, 1500);

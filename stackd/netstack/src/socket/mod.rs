@@ -1,5 +1,8 @@
 //! Sockets: what programs hold, and what is left when they let go.
 
+pub mod ancillary;
+pub mod errqueue;
+pub mod ip_opts;
 pub mod opts;
 pub mod ports;
 pub mod table;
@@ -47,6 +50,8 @@ pub struct Socket {
     pub dirty: bool,
     /// The application closed it: nobody is told anything any more.
     pub detached: bool,
+    /// `MSG_ERRQUEUE`: made when there is something in it.
+    pub errors: Option<Box<errqueue::ErrorQueue>>,
     /// `SO_COOKIE`.
     pub cookie: u64,
     /// What it is.
@@ -188,12 +193,23 @@ impl TcpSock {
     pub fn route(&self, src: IpAddr, generation: u64) -> Option<RouteDecision> {
         let CachedPath { next_hop, local, mtu, generation } = self.path.filter(|p| p.generation == generation)?;
         let options = self.tuning.as_deref().copied().unwrap_or_default();
-        Some(RouteDecision { port: self.port, next_hop, src, mtu, broadcast: false, local, options, generation })
+        Some(RouteDecision {
+            port: self.port,
+            next_hop,
+            src,
+            mtu,
+            link_mtu: mtu,
+            broadcast: false,
+            local,
+            options,
+            generation,
+        })
     }
 
     /// Takes a decision over. True when the options of the route are others than before.
     pub fn keep_route(&mut self, route: &RouteDecision) -> bool {
-        let RouteDecision { port, next_hop, src: _, mtu, broadcast: _, local, options, generation } = *route;
+        let RouteDecision { port, next_hop, src: _, mtu, link_mtu: _, broadcast: _, local, options, generation } =
+            *route;
         self.port = port;
         self.path = Some(CachedPath { next_hop, local, mtu, generation });
         let tuning = kept(&options);
@@ -219,6 +235,8 @@ pub struct UdpSock {
     pub write_shut: bool,
     /// Datagrams dropped because the buffer was full (`ss -m`'s `d`).
     pub drops: u64,
+    /// `UDP_GRO`: what is being merged.
+    pub held: Option<Box<crate::stack::Held>>,
 }
 
 impl Socket {
@@ -242,6 +260,7 @@ impl Socket {
             queued: false,
             dirty: false,
             detached: false,
+            errors: None,
             cookie,
             body,
         }
@@ -265,6 +284,6 @@ impl Socket {
 
     /// Whether it takes IPv4 too.
     pub fn is_dual(&self) -> bool {
-        self.domain == Domain::V6 && !self.opts.v6only
+        self.domain == Domain::V6 && !self.opts.ip.v6only
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What acts on a live object (a connection, a claim on a port) is done by the caller, told by [`Effect`].
 
+use super::ip_opts::{Interfaces, IpOpts};
 use crate::types::Domain;
 use stackd_base::{Errno, PortId};
 
@@ -62,17 +63,68 @@ pub mod name {
 
     pub const IP_TOS: i32 = 1;
     pub const IP_TTL: i32 = 2;
+    pub const IP_PKTINFO: i32 = 8;
     pub const IP_MTU_DISCOVER: i32 = 10;
+    pub const IP_RECVERR: i32 = 11;
+    pub const IP_RECVTTL: i32 = 12;
+    pub const IP_RECVTOS: i32 = 13;
     pub const IP_MTU: i32 = 14;
     pub const IP_FREEBIND: i32 = 15;
     pub const IP_TRANSPARENT: i32 = 19;
+    pub const IP_RECVORIGDSTADDR: i32 = 20;
+    pub const IP_ORIGDSTADDR: i32 = IP_RECVORIGDSTADDR;
+    pub const IP_MINTTL: i32 = 21;
     pub const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+    pub const IP_MULTICAST_IF: i32 = 32;
+    pub const IP_MULTICAST_TTL: i32 = 33;
+    pub const IP_MULTICAST_LOOP: i32 = 34;
+    pub const IP_ADD_MEMBERSHIP: i32 = 35;
+    pub const IP_DROP_MEMBERSHIP: i32 = 36;
+    pub const IP_UNBLOCK_SOURCE: i32 = 37;
+    pub const IP_BLOCK_SOURCE: i32 = 38;
+    pub const IP_ADD_SOURCE_MEMBERSHIP: i32 = 39;
+    pub const IP_DROP_SOURCE_MEMBERSHIP: i32 = 40;
+    pub const IP_MSFILTER: i32 = 41;
+    pub const MCAST_JOIN_GROUP: i32 = 42;
+    pub const MCAST_BLOCK_SOURCE: i32 = 43;
+    pub const MCAST_UNBLOCK_SOURCE: i32 = 44;
+    pub const MCAST_LEAVE_GROUP: i32 = 45;
+    pub const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
+    pub const MCAST_LEAVE_SOURCE_GROUP: i32 = 47;
+    pub const MCAST_MSFILTER: i32 = 48;
+    pub const IP_MULTICAST_ALL: i32 = 49;
+    pub const IP_UNICAST_IF: i32 = 50;
+    pub const IP_LOCAL_PORT_RANGE: i32 = 51;
 
     pub const IPV6_UNICAST_HOPS: i32 = 16;
+    pub const IPV6_MULTICAST_IF: i32 = 17;
+    pub const IPV6_MULTICAST_HOPS: i32 = 18;
+    pub const IPV6_MULTICAST_LOOP: i32 = 19;
+    pub const IPV6_ADD_MEMBERSHIP: i32 = 20;
+    pub const IPV6_DROP_MEMBERSHIP: i32 = 21;
     pub const IPV6_MTU_DISCOVER: i32 = 23;
     pub const IPV6_MTU: i32 = 24;
+    pub const IPV6_RECVERR: i32 = 25;
     pub const IPV6_V6ONLY: i32 = 26;
+    pub const IPV6_MULTICAST_ALL: i32 = 29;
+    pub const IPV6_RECVPKTINFO: i32 = 49;
+    pub const IPV6_PKTINFO: i32 = 50;
+    pub const IPV6_RECVHOPLIMIT: i32 = 51;
+    pub const IPV6_HOPLIMIT: i32 = 52;
+    pub const IPV6_DONTFRAG: i32 = 62;
+    pub const IPV6_RECVTCLASS: i32 = 66;
     pub const IPV6_TCLASS: i32 = 67;
+    pub const IPV6_MINHOPCOUNT: i32 = 73;
+    pub const IPV6_RECVORIGDSTADDR: i32 = 74;
+    pub const IPV6_ORIGDSTADDR: i32 = IPV6_RECVORIGDSTADDR;
+    pub const IPV6_TRANSPARENT: i32 = 75;
+    pub const IPV6_UNICAST_IF: i32 = 76;
+    pub const IPV6_FREEBIND: i32 = 78;
+
+    pub const UDP_NO_CHECK6_TX: i32 = 101;
+    pub const UDP_NO_CHECK6_RX: i32 = 102;
+    pub const UDP_SEGMENT: i32 = 103;
+    pub const UDP_GRO: i32 = 104;
 }
 
 /// `SO_LINGER`.
@@ -82,19 +134,6 @@ pub struct Linger {
     pub on: bool,
     /// `l_linger`.
     pub seconds: u32,
-}
-
-/// `IP_MTU_DISCOVER`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum MtuDiscover {
-    Dont = 0,
-    Want = 1,
-    Do = 2,
-    Probe = 3,
-    Interface = 4,
-    Omit = 5,
 }
 
 /// Every option a socket holds. `None` = as the sysctl says.
@@ -143,15 +182,8 @@ pub struct SockOpts {
     pub fastopen_connect: bool,
     pub fastopen_no_cookie: bool,
     pub fastopen_key: Option<Box<crate::stack::FastOpenKeys>>,
-    pub ttl: Option<u8>,
-    pub tos: u8,
-    pub mtu_discover: Option<MtuDiscover>,
-    pub freebind: bool,
-    pub transparent: bool,
-    pub bind_address_no_port: bool,
-    pub v6only: bool,
-    pub hops: Option<u8>,
-    pub tclass: u8,
+    /// `SOL_IP`, `SOL_IPV6`, `SOL_UDP`.
+    pub ip: IpOpts,
 }
 
 impl Default for SockOpts {
@@ -189,15 +221,7 @@ impl Default for SockOpts {
             fastopen_connect: false,
             fastopen_no_cookie: false,
             fastopen_key: None,
-            ttl: None,
-            tos: 0,
-            mtu_discover: None,
-            freebind: false,
-            transparent: false,
-            bind_address_no_port: false,
-            v6only: false,
-            hops: None,
-            tclass: 0,
+            ip: IpOpts::default(),
         }
     }
 }
@@ -242,19 +266,19 @@ pub fn int(value: &[u8]) -> Result<i32, Errno> {
 }
 
 /// IP-level options take a single byte too.
-fn int_or_byte(value: &[u8]) -> Result<i32, Errno> {
+pub(super) fn int_or_byte(value: &[u8]) -> Result<i32, Errno> {
     match value {
         [b] | [b, _] | [b, _, _] => Ok(i32::from(*b)),
         _ => int(value),
     }
 }
 
-fn within(n: i32, low: i32, high: i32) -> Result<u32, Errno> {
+pub(super) fn within(n: i32, low: i32, high: i32) -> Result<u32, Errno> {
     if (low..=high).contains(&n) { Ok(n as u32) } else { Err(Errno::EINVAL) }
 }
 
 impl SockOpts {
-    /// Stores one option. `find_device` resolves an interface name, `congestion` a name of an algorithm.
+    /// Stores one option. `ports` resolves names, numbers and addresses of interfaces, `congestion` a name of an algorithm.
     ///
     /// # Errors
     /// Linux's: `ENOPROTOOPT` for unknown names, `EINVAL` for bad values or lengths, `ENODEV`, `ENOENT` (no such algorithm).
@@ -264,32 +288,27 @@ impl SockOpts {
         level: i32,
         option: i32,
         value: &[u8],
-        find_device: impl Fn(&str) -> Option<PortId>,
+        ports: &dyn Interfaces,
         congestion: impl Fn(&str) -> Result<&'static str, Errno>,
     ) -> Result<Effect, Errno> {
         match level {
-            name::SOL_SOCKET => self.set_socket(cx, option, value, find_device),
+            name::SOL_SOCKET => self.set_socket(cx, option, value, ports),
             name::SOL_TCP if cx.tcp => self.set_tcp(option, value, congestion),
-            name::SOL_IP => self.set_ip(option, value),
-            name::SOL_IPV6 if cx.domain == Domain::V6 => self.set_ipv6(cx, option, value),
+            name::SOL_IP => self.ip.set_ip(cx, option, value, ports),
+            name::SOL_IPV6 if cx.domain == Domain::V6 => self.ip.set_ipv6(cx, option, value, ports),
+            name::SOL_UDP if !cx.tcp => self.ip.set_udp(option, value),
             _ => Err(Errno::ENOPROTOOPT),
         }
     }
 
-    fn set_socket(
-        &mut self,
-        cx: Context,
-        option: i32,
-        value: &[u8],
-        find_device: impl Fn(&str) -> Option<PortId>,
-    ) -> Result<Effect, Errno> {
+    fn set_socket(&mut self, cx: Context, option: i32, value: &[u8], ports: &dyn Interfaces) -> Result<Effect, Errno> {
         if option == name::SO_BINDTODEVICE {
             let end = value.iter().position(|&b| b == 0).unwrap_or(value.len()).min(15);
             self.device = match &value[..end] {
                 [] => None,
                 bytes => {
                     let text = core::str::from_utf8(bytes).map_err(|_| Errno::ENODEV)?;
-                    Some(find_device(text).ok_or(Errno::ENODEV)?)
+                    Some(ports.named(text).ok_or(Errno::ENODEV)?)
                 }
             };
             return Ok(Effect::Claim);
@@ -343,7 +362,11 @@ impl SockOpts {
                 return Ok(Effect::Connection);
             }
             name::SO_BINDTOIFINDEX => {
-                self.device = if n == 0 { None } else { Some(PortId(within(n, 1, i32::MAX)?)) };
+                let found = |p: &PortId| ports.exists(*p);
+                self.device = match within(n, 0, i32::MAX)? {
+                    0 => None,
+                    n => Some(Some(PortId(n)).filter(found).ok_or(Errno::ENODEV)?),
+                };
                 return Ok(Effect::Claim);
             }
             name::SO_TYPE
@@ -408,34 +431,6 @@ impl SockOpts {
         Ok(Effect::Connection)
     }
 
-    fn set_ip(&mut self, option: i32, value: &[u8]) -> Result<Effect, Errno> {
-        let n = int_or_byte(value)?;
-        match option {
-            // The ECN bits belong to TCP.
-            name::IP_TOS => self.tos = n as u8,
-            name::IP_TTL => self.ttl = if n == -1 { None } else { Some(within(n, 1, 255)? as u8) },
-            name::IP_MTU_DISCOVER => self.mtu_discover = Some(mtu_discover(n)?),
-            name::IP_FREEBIND => self.freebind = n != 0,
-            name::IP_TRANSPARENT => self.transparent = n != 0,
-            name::IP_BIND_ADDRESS_NO_PORT => self.bind_address_no_port = n != 0,
-            _ => return Err(Errno::ENOPROTOOPT),
-        }
-        Ok(Effect::Connection)
-    }
-
-    fn set_ipv6(&mut self, cx: Context, option: i32, value: &[u8]) -> Result<Effect, Errno> {
-        let n = int(value)?;
-        match option {
-            name::IPV6_V6ONLY if cx.bound => return Err(Errno::EINVAL),
-            name::IPV6_V6ONLY => self.v6only = n != 0,
-            name::IPV6_UNICAST_HOPS => self.hops = if n == -1 { None } else { Some(within(n, 0, 255)? as u8) },
-            name::IPV6_TCLASS => self.tclass = if n == -1 { 0 } else { within(n, 0, 255)? as u8 },
-            name::IPV6_MTU_DISCOVER => self.mtu_discover = Some(mtu_discover(n)?),
-            _ => return Err(Errno::ENOPROTOOPT),
-        }
-        Ok(Effect::Connection)
-    }
-
     /// Reads what is stored here; `None` when the option is not one of these (it may be one that needs the live socket).
     pub fn get(&self, cx: Context, level: i32, option: i32) -> Option<OptionValue> {
         let flag = |b: bool| Some(OptionValue::Int(i32::from(b)));
@@ -464,30 +459,10 @@ impl SockOpts {
                 name::TCP_QUICKACK => flag(self.quickack),
                 _ => None,
             },
-            (name::SOL_IP, name::IP_TOS) => number(u32::from(self.tos)),
-            (name::SOL_IP, name::IP_FREEBIND) => flag(self.freebind),
-            (name::SOL_IP, name::IP_TRANSPARENT) => flag(self.transparent),
-            (name::SOL_IP, name::IP_BIND_ADDRESS_NO_PORT) => flag(self.bind_address_no_port),
-            (name::SOL_IP, name::IP_MTU_DISCOVER) | (name::SOL_IPV6, name::IPV6_MTU_DISCOVER) => {
-                number(self.mtu_discover.unwrap_or(MtuDiscover::Want) as u32)
-            }
-            (name::SOL_IPV6, name::IPV6_V6ONLY) if cx.domain == Domain::V6 => flag(self.v6only),
-            (name::SOL_IPV6, name::IPV6_TCLASS) if cx.domain == Domain::V6 => number(u32::from(self.tclass)),
+            (name::SOL_IP | name::SOL_IPV6 | name::SOL_UDP, _) => self.ip.get(cx, level, option),
             _ => None,
         }
     }
-}
-
-fn mtu_discover(n: i32) -> Result<MtuDiscover, Errno> {
-    Ok(match n {
-        0 => MtuDiscover::Dont,
-        1 => MtuDiscover::Want,
-        2 => MtuDiscover::Do,
-        3 => MtuDiscover::Probe,
-        4 => MtuDiscover::Interface,
-        5 => MtuDiscover::Omit,
-        _ => return Err(Errno::EINVAL),
-    })
 }
 
 /// A value on its way to a program.
@@ -533,9 +508,21 @@ mod tests {
 
     const CX: Context = Context { domain: Domain::V6, tcp: true, bound: false, wmem_max: 212_992, rmem_max: 212_992 };
 
+    struct Nothing;
+    impl Interfaces for Nothing {
+        fn exists(&self, _: PortId) -> bool {
+            false
+        }
+        fn owner(&self, _: std::net::IpAddr) -> Option<PortId> {
+            None
+        }
+        fn named(&self, name: &str) -> Option<PortId> {
+            (name == "eth0").then_some(PortId(2))
+        }
+    }
+
     fn set(o: &mut SockOpts, level: i32, option: i32, n: i32) -> Result<Effect, Errno> {
-        let device = |s: &str| (s == "eth0").then_some(PortId(2));
-        o.set(CX, level, option, &n.to_ne_bytes(), device, |_| Err(Errno::ENOENT))
+        o.set(CX, level, option, &n.to_ne_bytes(), &Nothing, |_| Err(Errno::ENOENT))
     }
 
     #[test]
@@ -556,12 +543,12 @@ mod tests {
         assert_eq!(set(&mut o, name::SOL_TCP, 9999, 1), Err(Errno::ENOPROTOOPT));
         assert_eq!(set(&mut o, name::SOL_SOCKET, name::SO_TYPE, 1), Err(Errno::ENOPROTOOPT));
         assert_eq!(set(&mut o, name::SOL_IP, name::IP_TTL, 256), Err(Errno::EINVAL));
-        let short = o.set(CX, name::SOL_SOCKET, name::SO_REUSEADDR, &[1], |_| None, |_| Err(Errno::ENOENT));
+        let short = o.set(CX, name::SOL_SOCKET, name::SO_REUSEADDR, &[1], &Nothing, |_| Err(Errno::ENOENT));
         assert_eq!(short, Err(Errno::EINVAL));
-        let device = o.set(CX, name::SOL_SOCKET, name::SO_BINDTODEVICE, b"eth9\0", |_| None, |_| Err(Errno::ENOENT));
+        let device = o.set(CX, name::SOL_SOCKET, name::SO_BINDTODEVICE, b"eth9\0", &Nothing, |_| Err(Errno::ENOENT));
         assert_eq!(device, Err(Errno::ENODEV));
         let bound = Context { bound: true, ..CX };
-        let v6only = o.set(bound, name::SOL_IPV6, name::IPV6_V6ONLY, &[1, 0, 0, 0], |_| None, |_| Err(Errno::ENOENT));
+        let v6only = o.set(bound, name::SOL_IPV6, name::IPV6_V6ONLY, &[1, 0, 0, 0], &Nothing, |_| Err(Errno::ENOENT));
         assert_eq!(v6only, Err(Errno::EINVAL));
     }
 
@@ -588,7 +575,7 @@ mod tests {
         set(&mut o, name::SOL_SOCKET, name::SO_MAX_PACING_RATE, -1).expect("unlimited");
         assert_eq!(o.max_pacing_rate, u64::MAX);
         let rate = 5_000_000_000u64;
-        o.set(CX, name::SOL_SOCKET, name::SO_MAX_PACING_RATE, &rate.to_ne_bytes(), |_| None, |_| Err(Errno::ENOENT))
+        o.set(CX, name::SOL_SOCKET, name::SO_MAX_PACING_RATE, &rate.to_ne_bytes(), &Nothing, |_| Err(Errno::ENOENT))
             .expect("64 bit");
         let mut out = [0; 8];
         let value = o.get(CX, name::SOL_SOCKET, name::SO_MAX_PACING_RATE).expect("known");

@@ -2,6 +2,7 @@
 
 use super::Stack;
 use crate::demux::{FlowEntry, FlowKey, Waiting, canonical, flow_shard};
+use crate::socket::ip_opts::IpOpts;
 use crate::socket::opts::SockOpts;
 use crate::socket::ports::{Claim, Hold, PortRange};
 use crate::socket::{Binding, Body, Listener, Socket, TcpSock, UdpSock};
@@ -32,7 +33,8 @@ impl Stack {
             SocketKind::Stream => Body::TcpClosed,
             SocketKind::Dgram => Body::Udp(UdpSock::default()),
         };
-        let opts = SockOpts { v6only: self.sysctls.net.bindv6only, ..SockOpts::default() };
+        let opts =
+            SockOpts { ip: IpOpts { v6only: self.sysctls.net.bindv6only, ..IpOpts::default() }, ..SockOpts::default() };
         let mut socket = Socket::new(owner, domain, Arc::new(opts), self.rng.next_u64(), body);
         if kind == SocketKind::Dgram {
             let fifo = store.open(self.sockets.next_id(), owner, FifoKind::Datagram)?;
@@ -55,14 +57,14 @@ impl Stack {
         }
         let addr = family_checked(s, addr, Errno::EINVAL)?;
         let free = match addr.ip() {
-            IpAddr::V4(_) => s.opts.freebind || s.opts.transparent || self.sysctls.net.nonlocal_bind,
-            IpAddr::V6(_) => s.opts.freebind || s.opts.transparent || self.sysctls.net.nonlocal_bind_v6,
+            IpAddr::V4(_) => s.opts.ip.freebind || s.opts.ip.transparent || self.sysctls.net.nonlocal_bind,
+            IpAddr::V6(_) => s.opts.ip.freebind || s.opts.ip.transparent || self.sysctls.net.nonlocal_bind_v6,
         };
         let ip = addr.ip();
         if !free && !ip.is_unspecified() && !self.is_bindable(s.kind(), ip) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        if addr.port() == 0 && s.opts.bind_address_no_port && s.kind() == SocketKind::Stream {
+        if addr.port() == 0 && s.opts.ip.bind_address_no_port && s.kind() == SocketKind::Stream {
             self.sockets.get_mut(sock).ok_or(Errno::EBADF)?.local = addr;
             return Ok(());
         }
@@ -521,7 +523,7 @@ pub(super) fn claim_of(sock: SockId, s: &Socket, ip: IpAddr) -> Claim {
     Claim {
         sock,
         ip,
-        v6only: s.opts.v6only,
+        v6only: s.opts.ip.v6only,
         device: s.opts.device,
         reuseaddr: s.opts.reuseaddr,
         reuseport: s.opts.reuseport,
@@ -546,7 +548,7 @@ pub(super) fn family_checked(s: &Socket, addr: SocketAddr, wrong: Errno) -> Resu
     let wire = canonical(addr);
     match (s.domain, addr.ip(), wire.ip()) {
         (Domain::V4, IpAddr::V4(_), _) | (Domain::V6, IpAddr::V6(_), IpAddr::V6(_)) => Ok(wire),
-        (Domain::V6, IpAddr::V6(_), IpAddr::V4(_)) if !s.opts.v6only => Ok(wire),
+        (Domain::V6, IpAddr::V6(_), IpAddr::V4(_)) if !s.opts.ip.v6only => Ok(wire),
         (Domain::V6, IpAddr::V6(_), IpAddr::V4(_)) => Err(Errno::ENETUNREACH),
         (Domain::V4, IpAddr::V6(_), _) | (Domain::V6, IpAddr::V4(_), _) => Err(wrong),
     }

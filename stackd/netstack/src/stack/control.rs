@@ -42,7 +42,7 @@ impl Stack {
             mac: MacAddr::ZERO,
             mtu: 65_536,
             loopback: true,
-            caps: PortCaps { tx_csum: true, tso_max: u32::MAX, ethernet: false },
+            caps: PortCaps { tx_csum: true, tso_max: u32::MAX, uso: true, ethernet: false },
         });
         for (addr, len) in [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)] {
             let scope = Scope::of(addr);

@@ -92,7 +92,7 @@ impl Stack {
             l.cookies_until = Some(now + LASTS);
         }
         self.mib.inc(Mib::TcpExtSyncookiesSent);
-        self.send_bare(now, flow, &answer, opts.tos & !3);
+        self.send_bare(now, flow, &answer, opts.ip.tos & !3);
     }
 
     /// The SYN and the ISS that an ACK to a listener answers, if it brings a cookie of ours back.

@@ -253,9 +253,15 @@ impl Stack {
         store: &mut S,
     ) -> Result<(), DropReason> {
         self.before_handshake_ends(now, sock, seg, bytes.len, store)?;
-        let device = self.sockets.get(sock).and_then(|s| s.opts.device);
-        if device.is_some_and(|device| device != d.port) {
-            return Err(DropReason::TcpNoSocket);
+        if let Some(s) = self.sockets.get(sock) {
+            if s.opts.device.is_some_and(|device| device != d.port) {
+                return Err(DropReason::TcpNoSocket);
+            }
+            // RFC 5082, 3 (GTSM): what has come further than the peer can be is not from the peer.
+            if d.ttl < if d.src.is_ipv4() { s.opts.ip.minttl } else { s.opts.ip.minhops } {
+                self.mib.inc(Mib::TcpExtTCPMinTTLDrop);
+                return Err(DropReason::IpMinTtl);
+            }
         }
         let Some((conn, mut env)) = self.tcp_parts(sock) else { return Err(DropReason::SocketClosed) };
         let ingress = conn.handle_segment(at, seg, bytes.len as u32, d.ecn(), &mut env);

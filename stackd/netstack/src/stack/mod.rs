@@ -20,6 +20,7 @@ mod tests;
 pub use control::QdiscError;
 pub use fastopen::FastOpenKeys;
 pub use ingress::RxMeta;
+pub use udp::Held;
 
 use crate::demux::{Demux, Keyed};
 use crate::ip::{IpEnv, IpLayer};

@@ -33,12 +33,12 @@ impl Stack {
         let cx = self.option_context(sock)?;
         let Self { sockets, ip, sysctls, .. } = self;
         let s = sockets.get_mut(sock).ok_or(Errno::EBADF)?;
-        let device = |text: &str| ip.ports().iter().find(|p| p.config.name == text).map(|p| p.id);
+        let ports = &*ip;
         let congestion = |text: &str| {
             let known = stackd_tcp::cc::AVAILABLE.iter().find(|&&n| n == text).ok_or(Errno::ENOENT)?;
             if sysctls.net.allowed_congestion.contains(known) { Ok(*known) } else { Err(Errno::EPERM) }
         };
-        let effect = Arc::make_mut(&mut s.opts).set(cx, level, option, value, device, congestion)?;
+        let effect = Arc::make_mut(&mut s.opts).set(cx, level, option, value, ports, congestion)?;
         match effect {
             Effect::None => {}
             Effect::Claim => self.claim_changed(sock)?,
@@ -86,10 +86,10 @@ impl Stack {
             name::SOL_SOCKET => self.get_socket_option(now, sock, option)?,
             name::SOL_TCP if cx.tcp => self.get_tcp_option(now, sock, option)?,
             name::SOL_IP if option == name::IP_TTL => {
-                OptionValue::Int(i32::from(s.opts.ttl.unwrap_or(self.sysctls.ip.default_ttl)))
+                OptionValue::Int(i32::from(s.opts.ip.ttl.unwrap_or(self.sysctls.ip.default_ttl)))
             }
             name::SOL_IPV6 if option == name::IPV6_UNICAST_HOPS => {
-                OptionValue::Int(i32::from(s.opts.hops.unwrap_or(self.sysctls.ip.hop_limit)))
+                OptionValue::Int(i32::from(s.opts.ip.hops.unwrap_or(self.sysctls.ip.hop_limit)))
             }
             name::SOL_IP if option == name::IP_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),
             name::SOL_IPV6 if option == name::IPV6_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),

@@ -24,6 +24,10 @@ impl Stack {
             let Some(sock) = self.dirty.pop_front() else { break };
             let Some(s) = self.sockets.get_mut(sock) else { continue };
             s.dirty = false;
+            if matches!(s.body, Body::Udp(_)) {
+                self.gro_flush(now, sock, store);
+                continue;
+            }
             self.transmit(now, sock);
             self.after_event(now, sock, store);
         }
@@ -67,9 +71,10 @@ impl Stack {
         };
         let v4 = peer.is_ipv4();
         let outgoing = Outgoing {
-            tos: (if v4 { opts.tos } else { opts.tclass }) & !3 | out.ecn as u8,
-            ttl: if v4 { opts.ttl } else { opts.hops },
+            tos: (if v4 { opts.ip.tos } else { opts.ip.tclass }) & !3 | out.ecn as u8,
+            ttl: if v4 { opts.ip.ttl } else { opts.ip.hops },
             dont_fragment: true,
+            df: true,
             gso_size: out.gso_size,
             sock: Some(sock),
             flow_hash: s.cookie,
@@ -123,6 +128,7 @@ impl Stack {
         let outgoing = Outgoing {
             tos,
             dont_fragment: true,
+            df: true,
             flow_hash: self.secret.hash_bytes(&flow.bytes()),
             ..Outgoing::new(local, remote, proto::TCP, &header[..len], Payload::None)
         };

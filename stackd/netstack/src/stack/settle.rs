@@ -31,7 +31,7 @@ impl Stack {
     /// What `poll(2)` would say of a socket.
     pub fn readiness(&self, sock: SockId) -> Readiness {
         let Some(s) = self.sockets.get(sock) else { return Readiness::HUP | Readiness::ERR };
-        let mut r = if s.error.is_some() { Readiness::ERR } else { Readiness::EMPTY };
+        let mut r = if s.error.is_some() || s.errors.is_some() { Readiness::ERR } else { Readiness::EMPTY };
         let (input, output) = (Readiness::IN | Readiness::RDNORM, Readiness::OUT | Readiness::WRNORM);
         match &s.body {
             Body::TcpClosed => r |= Readiness::OUT | Readiness::HUP,
@@ -215,7 +215,7 @@ impl Stack {
         };
         let established = t.established;
         let waits = t.conn.state() == State::TimeWait;
-        let (parent, tos) = (t.parent, s.opts.tos & !3);
+        let (parent, tos) = (t.parent, s.opts.ip.tos & !3);
         let (fast_parent, verdict) = (t.fast_parent.take(), t.conn.fast_open_blackholed());
         let (local, peer, detached) = (s.local, s.peer, s.detached);
         // A port out of the ephemeral range stays open to other destinations; a bound one is held against everybody.
@@ -352,7 +352,7 @@ impl Stack {
     /// An ICMP error about a packet of ours.
     pub(super) fn handle_transport_error<S: ByteStore>(&mut self, now: Instant, error: &TransportError, store: &mut S) {
         if error.protocol != proto::TCP {
-            self.udp_error(error);
+            self.udp_error(now, error);
             return;
         }
         let flow = FlowKey::new(error.local, error.remote);

@@ -5,6 +5,7 @@ mod fastopen;
 mod routes;
 mod sockets;
 mod transfer;
+mod udp;
 
 use super::Stack;
 use crate::addr::{Address, Scope};
@@ -35,7 +36,7 @@ impl Host {
             mac: MacAddr([2, 0, 0, 0, 0, n]),
             mtu: 1500,
             loopback: false,
-            caps: PortCaps { tx_csum: true, tso_max: 0, ethernet: true },
+            caps: PortCaps { tx_csum: true, tso_max: 0, uso: true, ethernet: true },
         });
         for (addr, prefix_len) in [(format!("10.0.0.{n}"), 24), (format!("fd00::{n}"), 64)] {
             let addr: IpAddr = addr.parse().expect("test address");

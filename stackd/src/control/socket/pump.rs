@@ -71,7 +71,7 @@ async fn receive(handle: &Handle, permits: Arc<Semaphore>, out: &Out) -> Result<
         let more = permits.forget_permits(MAX_FRAME - 1);
         let max = u32::try_from(1 + more).unwrap_or(u32::MAX);
         let result = handle.retry(POLL_IN, || SocketCall::Receive { socket: handle.socket, max, peek: false }).await?;
-        let SocketResult::Received { data, from: _, full_length: _, end_of_stream } = result else {
+        let SocketResult::Received { data, control: _, from: _, full_length: _, end_of_stream } = result else {
             return Err(confused(&result));
         };
         grant(&permits, u64::from(max).saturating_sub(data.len() as u64));
@@ -120,7 +120,7 @@ async fn send(
 }
 
 async fn write(handle: &Handle, data: &Bytes) -> Result<u64, StatusError> {
-    let call = || SocketCall::Send { socket: handle.socket, data: data.clone(), to: None };
+    let call = || SocketCall::Send { socket: handle.socket, data: data.clone(), to: None, control: Bytes::new() };
     match handle.retry(POLL_OUT, call).await? {
         SocketResult::Sent(0) => Err(StatusError::new(Errno::Eio, "the shard took nothing and did not say EAGAIN")),
         SocketResult::Sent(sent) => Ok(sent),
