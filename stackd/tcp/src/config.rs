@@ -32,7 +32,7 @@ pub struct Config {
     pub moderate_rcvbuf: bool,
     /// `TCP_CONGESTION` or `tcp_congestion_control`; taken when the connection is made.
     #[serde(with = "crate::cc::name")]
-    pub congestion: &'static str,
+    pub congestion: crate::cc::Name,
     /// `tcp_timestamps`.
     pub timestamps: bool,
     /// `tcp_sack`.

@@ -14,6 +14,7 @@ mod config;
 mod connection;
 pub mod rate;
 mod reassembly;
+pub mod record;
 mod recovery;
 mod rtt;
 mod scoreboard;

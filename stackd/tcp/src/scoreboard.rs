@@ -553,6 +553,12 @@ impl Scoreboard {
         Some(start + last)
     }
 
+    /// Makes `at` the start of an entry. Says where that ends, `end` at most, and whether the peer has it; `None`: nothing is outstanding there.
+    pub fn isolate_within(&mut self, at: u64, end: u64) -> Option<(u64, bool)> {
+        self.split(at);
+        self.segs.get(&at).map(|s| (s.end.min(end), s.sacked))
+    }
+
     /// Makes the entry that starts at `at` exist on its own, for a probe.
     pub fn isolate(&mut self, at: u64) {
         self.split(at);

@@ -50,7 +50,7 @@ impl Default for MemAccount {
 }
 
 /// The budget of challenge ACKs that all connections of a shard share.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ChallengeLimit {
     window_start: Instant,
     left: u32,

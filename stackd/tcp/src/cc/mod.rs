@@ -153,6 +153,9 @@ pub trait CongestionControl: core::fmt::Debug + Send {
     }
 }
 
+/// An algorithm's name. (Spelled out, serde would take it for something borrowed from what it reads.)
+pub type Name = &'static str;
+
 /// An algorithm with all its state, as a recording keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, clippy::large_enum_variant, reason = "lives for a moment")]

@@ -6,6 +6,7 @@
 use super::Connection;
 use crate::cc::CaState;
 use crate::config::{Config, FlowParams};
+use crate::record::What;
 use crate::recovery::Undo;
 use crate::seam::{Env, Event, Ingress, Place, State};
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,10 @@ impl Connection {
 
     /// Passive: the SYN-ACK will carry this cookie.
     pub fn grant_cookie(&mut self, cookie: FastOpenCookie) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::GrantCookie(cookie), None);
+            return;
+        }
         self.fast.get_or_insert_default().option = Some(cookie);
     }
 
@@ -238,6 +243,9 @@ impl Connection {
 
     /// What the handshake taught, once, after [`Event::FastOpen`].
     pub fn fast_open_lesson(&mut self) -> Option<FastOpenLesson> {
+        if self.tape.is_some() && self.fast.is_some() {
+            return self.taped_bare(None, What::FastOpenLesson, None).lesson();
+        }
         self.fast.as_mut()?.lesson.take()
     }
 

@@ -1,6 +1,7 @@
 //! An arriving segment (RFC 9293, 3.10.7).
 
 use super::Connection;
+use crate::record::What;
 use crate::seam::{CloseReason, Env, Event, Ingress, Place, State};
 use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib};
 use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
@@ -25,6 +26,9 @@ impl Connection {
         ip: EcnCodepoint,
         env: &mut Env<'_>,
     ) -> Ingress {
+        if self.tape.is_some() {
+            return self.taped(Some(now), What::Segment { seg: *seg, len: payload_len, ecn: ip }, env).ingress();
+        }
         self.stats.segs_in += payload_len.div_ceil(self.ack.rcv_mss.max(1)).max(1);
         match self.state {
             State::Closed => refuse(DropReason::SocketClosed),

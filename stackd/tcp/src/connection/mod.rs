@@ -4,6 +4,7 @@ mod ack;
 pub(crate) mod check;
 mod cookie;
 mod fastopen;
+mod forced;
 mod info;
 mod input;
 mod options;
@@ -22,6 +23,7 @@ use crate::cc::{self, CaState, CcConfig, CongestionControl, Control};
 use crate::config::{Config, EcnMode, FlowParams};
 use crate::rate::RateEstimator;
 use crate::reassembly::Reassembly;
+use crate::record::{Tape, What};
 use crate::recovery::{Prr, Rack, RetransTimer, Tlp, Undo};
 use crate::rtt::Rtt;
 use crate::scoreboard::Scoreboard;
@@ -118,6 +120,9 @@ pub struct Connection {
     // What must leave.
     pub(crate) due: Due,
     pub(crate) events: SmallVec<[Event; 2]>,
+    /// Everything is written down.
+    #[serde(skip)]
+    pub(crate) tape: Option<Box<Tape>>,
     pub(crate) soft_error: Option<stackd_base::Errno>,
     pub(crate) stats: Stats,
 }
@@ -252,6 +257,7 @@ impl Connection {
             fast: None,
             due: Due::default(),
             events: SmallVec::new(),
+            tape: None,
             soft_error: None,
             stats: Stats {
                 last_recv: now,
@@ -267,6 +273,10 @@ impl Connection {
 
     /// The application wrote: the stream now ends at `head`. Ignored after a shutdown.
     pub fn handle_written(&mut self, now: Instant, head: u64, env: &mut Env<'_>) {
+        if self.tape.is_some() {
+            self.taped(Some(now), What::Written { head }, env);
+            return;
+        }
         if self.fin_wanted || self.state == State::Closed || head <= self.written {
             return;
         }
@@ -287,6 +297,10 @@ impl Connection {
 
     /// The application consumed up to `tail`: the window may open.
     pub fn handle_consumed(&mut self, now: Instant, tail: u64, env: &mut Env<'_>) {
+        if self.tape.is_some() {
+            self.taped(Some(now), What::Consumed { tail }, env);
+            return;
+        }
         self.rcv.on_consumed(tail.min(self.rx_head()));
         self.rcv.adjust(env.cfg, now, self.rx_head(), self.reasm.bytes(), self.mss, env.mem);
         if self.state.can_receive() && self.rcv.wants_update(env.cfg, self.rcv_nxt, u32::from(self.advmss)) {
@@ -297,6 +311,10 @@ impl Connection {
 
     /// FIN after what was written. RFC 9293, 3.6: the other direction stays open.
     pub fn handle_shutdown_write(&mut self, now: Instant, env: &mut Env<'_>) {
+        if self.tape.is_some() {
+            self.taped(Some(now), What::ShutdownWrite, env);
+            return;
+        }
         match self.state {
             State::SynSent => {
                 self.finish(CloseReason::Aborted, env);
@@ -310,6 +328,10 @@ impl Connection {
 
     /// The application let go: RST when it left data unread (RFC 2525, 2.17), else FIN. The connection finishes by itself.
     pub fn handle_close(&mut self, now: Instant, unread: bool, env: &mut Env<'_>) {
+        if self.tape.is_some() {
+            self.taped(Some(now), What::Close { unread }, env);
+            return;
+        }
         self.app_closed = true;
         if unread && self.state.is_synchronized() && self.state != State::TimeWait {
             env.mib.inc(Mib::TcpExtTCPAbortOnClose);
@@ -324,6 +346,10 @@ impl Connection {
 
     /// Ends it at once with a RST where the peer knows of it (RFC 9293, 3.10.5).
     pub fn handle_abort(&mut self, env: &mut Env<'_>) {
+        if self.tape.is_some() {
+            self.taped(None, What::Abort, env);
+            return;
+        }
         let tell = !matches!(self.state, State::SynSent | State::Closed | State::TimeWait);
         self.finish(CloseReason::Aborted, env);
         self.due.rst = tell;
@@ -332,6 +358,10 @@ impl Connection {
     /// The device took (or the stack gave up) a segment carrying `payload_bytes` of payload: room below for more (TSQ). Poll for
     /// transmission afterwards.
     pub fn handle_tx_complete(&mut self, payload_bytes: u32) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::TxComplete { bytes: payload_bytes }, None);
+            return;
+        }
         if payload_bytes > 0 {
             self.queued_below = self.queued_below.saturating_sub(u64::from(payload_bytes));
             self.frames_below = self.frames_below.saturating_sub(1);
@@ -340,6 +370,10 @@ impl Connection {
 
     /// An ICMP error that quotes a segment of this connection.
     pub fn handle_icmp(&mut self, now: Instant, error: IcmpError, env: &mut Env<'_>) {
+        if self.tape.is_some() {
+            self.taped(Some(now), What::Icmp(error), env);
+            return;
+        }
         // RFC 5927, 4: "the TCP sequence number ... SHOULD be checked to be within the range of the data already sent but not yet
         // acknowledged".
         let pos = self.send_position(error.seq);
@@ -461,6 +495,10 @@ impl Connection {
 
     /// Replaces the congestion control of a live connection (`TCP_CONGESTION`). False for an unknown name.
     pub fn set_congestion(&mut self, now: Instant, name: &str, cfg: &Config) -> bool {
+        if self.tape.is_some() {
+            let Some(name) = cc::AVAILABLE.into_iter().find(|n| *n == name) else { return false };
+            return self.taped_bare(Some(now), What::SetCongestion { name }, Some(cfg)).known();
+        }
         let cc_cfg = CcConfig {
             now,
             mss: self.mss,
@@ -477,11 +515,18 @@ impl Connection {
 
     /// The port's qdisc changed: whether it honours departure times.
     pub fn set_port_paces(&mut self, paces: bool) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::SetPortPaces(paces), None);
+            return;
+        }
         self.flow.port_paces = paces;
     }
 
     /// The next thing the application must learn.
     pub fn poll_event(&mut self) -> Option<Event> {
+        if self.tape.is_some() && !self.events.is_empty() {
+            return self.taped_bare(None, What::Event, None).event();
+        }
         (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 

@@ -3,6 +3,7 @@
 use super::Connection;
 use crate::cc::{CaState, CcEvent};
 use crate::config::{Config, EcnMode};
+use crate::record::What;
 use crate::seam::{Env, SegmentOut, State};
 use stackd_base::{Bandwidth, Duration, Instant, Mib, MibCounters};
 use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
@@ -10,6 +11,9 @@ use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
 impl Connection {
     /// The next segment to put on the wire, until `None`.
     pub fn poll_transmit(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+        if self.tape.is_some() {
+            return self.taped(Some(now), What::Transmit, env).segment();
+        }
         let out = self.next_segment(now, env)?;
         // RFC 1213, tcpOutSegs, and tcp_info's segs_out: a GSO frame counts as the segments that the device cuts it into.
         let bytes = out.payload.as_ref().map_or(0, |range| range.end - range.start);
@@ -107,7 +111,7 @@ impl Connection {
         }
     }
 
-    fn pure_ack(&mut self, now: Instant, env: &mut Env<'_>) -> SegmentOut {
+    pub(super) fn pure_ack(&mut self, now: Instant, env: &mut Env<'_>) -> SegmentOut {
         self.due.challenge = false;
         let repr = self.header(self.nxt, TcpFlags::NONE, now, env.cfg, env, 40);
         self.ack.on_sent(false, now);
@@ -133,7 +137,7 @@ impl Connection {
     }
 
     /// SYN or SYN-ACK, first or again.
-    fn syn(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
+    pub(super) fn syn(&mut self, now: Instant, env: &mut Env<'_>) -> Option<SegmentOut> {
         if !core::mem::take(&mut self.due.syn) {
             if self.ack.now && self.state == State::SynReceived {
                 return Some(self.pure_ack(now, env));
@@ -328,7 +332,7 @@ impl Connection {
         self.resend(now, env, start, len)
     }
 
-    fn resend(&mut self, now: Instant, env: &mut Env<'_>, start: u64, len: u64) -> Option<SegmentOut> {
+    pub(super) fn resend(&mut self, now: Instant, env: &mut Env<'_>, start: u64, len: u64) -> Option<SegmentOut> {
         let at = self.depart(now, len + 40, env.cfg);
         let rate = self.rate.on_send(at, self.board.packets_out());
         let (end, packets) = self.board.resend(start, len, self.mss, at, rate)?;
@@ -462,7 +466,7 @@ impl Connection {
         self.small_end > self.una && self.small_end <= self.nxt && !self.board.is_empty()
     }
 
-    fn send_new(&mut self, now: Instant, env: &mut Env<'_>, len: u64) -> SegmentOut {
+    pub(super) fn send_new(&mut self, now: Instant, env: &mut Env<'_>, len: u64) -> SegmentOut {
         let start = self.nxt;
         // A Fast Open child's FIN waits for the end of the handshake.
         let fin = self.fin_wanted && self.state.is_synchronized() && start + len == self.written + 1;
@@ -518,7 +522,7 @@ impl Connection {
     /// The application has nothing more, and nothing else limits us (draft-cheng-iccrg-delivery-rate-estimation, 3.4). One that filled the send
     /// buffer has more: taken for a pause, it would keep BBR in STARTUP, at nearly three times the path's rate, for as long as the
     /// buffer is the limit.
-    fn note_app_limited(&mut self) {
+    pub(super) fn note_app_limited(&mut self) {
         if self.nxt > 1
             && self.written < self.tx_limit()
             && self.queued_below < u64::from(self.mss)

@@ -3,6 +3,7 @@
 use super::Connection;
 use crate::cc::{CaState, CcEvent};
 use crate::config::Config;
+use crate::record::What;
 use crate::recovery::{RetransTimer, Undo, backed_off, probe_timeout, retry_span};
 use crate::rtt::INITIAL_RTO;
 use crate::seam::{CloseReason, Env, Event, State, TimerInfo};
@@ -113,6 +114,10 @@ impl Connection {
 
     /// Whatever deadline has passed is dealt with.
     pub fn handle_timeout(&mut self, now: Instant, env: &mut Env<'_>) {
+        if self.tape.is_some() {
+            self.taped(Some(now), What::Timeout, env);
+            return;
+        }
         self.stats.paced_until = None;
         if self.ack.deadline.is_some_and(|d| d <= now) {
             self.ack.on_timeout(self.rtt.rto(env.cfg.rto_max));
@@ -359,6 +364,10 @@ impl Connection {
 
     /// `SO_KEEPALIVE` or `TCP_KEEPIDLE` was written: the idle time counts from the last word of the peer, whatever ran before (as Linux).
     pub fn rearm_keepalive(&mut self, now: Instant, cfg: &Config) {
+        if self.tape.is_some() {
+            self.taped_bare(Some(now), What::RearmKeepalive, Some(cfg));
+            return;
+        }
         if self.probes_out == 0 || !cfg.keepalive {
             self.keepalive_at = None;
         }

@@ -142,6 +142,8 @@ pub struct Pair {
     /// Payload bytes of the largest packet.
     pub largest: u64,
     accept: FlowParams,
+    /// Sees the server's connection as soon as there is one, with the SYN that made it.
+    pub on_accept: Option<fn(&mut End, &FlowParams, &TcpRepr, Instant)>,
 }
 
 impl Pair {
@@ -168,6 +170,7 @@ impl Pair {
             order: 0,
             rng: SplitMix64::new(seed),
             packets: 0,
+            on_accept: None,
         }
     }
 
@@ -274,6 +277,9 @@ impl Pair {
             if f.repr.flags.syn() {
                 let cfg = self.ends[1].cfg.clone();
                 self.ends[1].conn = Connection::accept(&cfg, self.accept, SeqNum(77), &f.repr, now);
+                if let Some(look) = self.on_accept {
+                    look(&mut self.ends[1], &self.accept, &f.repr, now);
+                }
             }
             return;
         }

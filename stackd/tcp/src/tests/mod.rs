@@ -4,7 +4,7 @@ mod ecn_pmtu;
 mod fastopen;
 mod handshake;
 mod invariants;
-mod link;
+pub(crate) mod link;
 mod loss;
 mod pair;
 mod recovery;
