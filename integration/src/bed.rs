@@ -19,17 +19,31 @@ pub struct Bed {
 impl Bed {
     /// Starts a daemon with a TAP of its own. `top` goes in front of the configuration, `device` into the TAP's table.
     pub fn new(top: &str, device: &str) -> Result<Self> {
+        Self::with_families(top, device, true)
+    }
+
+    /// The same without IPv6, for links that are too small for it.
+    pub fn ipv4_only(top: &str, device: &str) -> Result<Self> {
+        Self::with_families(top, device, false)
+    }
+
+    fn with_families(top: &str, device: &str, v6: bool) -> Result<Self> {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let host = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = TempDir::new().context("cannot make a temporary folder")?;
+        let at = |end: u8| {
+            let v6 = if v6 { format!(", \"fd80:{host}::{end}/64\"") } else { String::new() };
+            format!("\"10.80.{host}.{end}/24\"{v6}")
+        };
+        let (theirs, ours) = (at(1), at(2));
         let config = format!(
             r#"
 {top}
 [[device]]
 name = "tap{host}"
 kind = "tap"
-host_addresses = ["10.80.{host}.1/24", "fd80:{host}::1/64"]
-addresses = ["10.80.{host}.2/24", "fd80:{host}::2/64"]
+host_addresses = [{theirs}]
+addresses = [{ours}]
 qdisc = "fq"
 {device}
 "#

@@ -9,4 +9,5 @@ pub mod demo;
 pub mod ns;
 pub mod progress;
 pub mod scenario;
+pub mod sniff;
 pub mod trials;
