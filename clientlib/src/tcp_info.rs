@@ -120,6 +120,22 @@ fields! {
     snd_wnd: u32 @ 228;
     /// Our window, bytes.
     rcv_wnd: u32 @ 232;
+    /// CE-marked packets received (RFC 9768).
+    received_ce: u32 @ 248;
+    /// Bytes of ours that the peer received as ECT(1).
+    delivered_e1_bytes: u32 @ 252;
+    /// As ECT(0).
+    delivered_e0_bytes: u32 @ 256;
+    /// As CE.
+    delivered_ce_bytes: u32 @ 260;
+    /// Bytes received as ECT(1).
+    received_e1_bytes: u32 @ 264;
+    /// As ECT(0).
+    received_e0_bytes: u32 @ 268;
+    /// As CE.
+    received_ce_bytes: u32 @ 272;
+    /// Bits 0 and 1: no ECN, RFC 3168, Accurate ECN, asked for; 2 and 3: the peer's option; 4 to 7: what of Accurate ECN failed.
+    ecn_mode: u32 @ 276;
 }
 
 impl TcpInfo {

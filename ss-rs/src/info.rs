@@ -12,6 +12,8 @@ const OPT_WSCALE: u32 = 4;
 const OPT_ECN: u32 = 8;
 const OPT_ECN_SEEN: u32 = 16;
 const OPT_SYN_DATA: u32 = 32;
+/// `TCPI_ECN_MODE_ACCECN`.
+const MODE_ACCECN: u32 = 2;
 /// A rate nobody limits.
 const UNLIMITED: u64 = u64::MAX;
 /// The RTO before any sample, which `ss` does not show.
@@ -34,6 +36,9 @@ pub fn tcp(out: &mut String, socket: &SocketDiag, options: bool, numeric: bool) 
     let Some(info) = &socket.tcp else { return };
     if options {
         option_words(out, info.options);
+        if info.accecn.is_some_and(|a| a.mode == MODE_ACCECN) {
+            out.push_str(" accecn");
+        }
     }
     if let Some(CongestionInfo { name, bbr: _ }) = &socket.congestion {
         let _ = write!(out, " {name}");
@@ -197,6 +202,7 @@ fn receive_side(out: &mut String, info: &TcpInfo) {
         let _ = write!(out, " minrtt:{}", millis(info.min_rtt_us.into()));
     }
     nonzero(out, "rcv_ooopack", info.rcv_ooopack.into());
+    nonzero(out, "received_ce", info.accecn.map_or(0, |a| a.received_ce).into());
     nonzero(out, "snd_wnd", info.snd_wnd.into());
     nonzero(out, "rcv_wnd", info.rcv_wnd.into());
     nonzero(out, "rehash", info.rehash.into());

@@ -1,11 +1,11 @@
 //! Linux's byte layouts of `TCP_INFO` and `TCP_CC_INFO` (`linux/tcp.h`, `linux/inet_diag.h`).
 
 use stackd_base::Duration;
-use stackd_tcp::TcpInfo;
 use stackd_tcp::cc::CcInfo;
+use stackd_tcp::{AccEcnInfo, TcpInfo};
 
-/// Size of `struct tcp_info` in Linux 6.7 and later.
-pub const TCP_INFO_LEN: usize = 248;
+/// Size of `struct tcp_info` in Linux 7.0.
+pub const TCP_INFO_LEN: usize = 280;
 
 /// Fields one after the other, in the byte order of the machine.
 struct Writer(Vec<u8>);
@@ -84,6 +84,7 @@ pub fn tcp_info(info: &TcpInfo) -> Vec<u8> {
         snd_wnd,
         rcv_wnd,
         rehash,
+        accecn,
         congestion: _,
         cc: _,
         rmem_alloc: _,
@@ -106,7 +107,14 @@ pub fn tcp_info(info: &TcpInfo) -> Vec<u8> {
     w.u64s(&[bytes_sent, bytes_retrans]);
     w.u32s(&[dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash]);
     // tcpi_total_rto, tcpi_total_rto_recoveries, tcpi_total_rto_time: not kept.
-    w.0.resize(TCP_INFO_LEN, 0);
+    w.u32s(&[0, 0]);
+    let AccEcnInfo { mode, opt_seen, fail_mode, received_ce, delivered_bytes, received_bytes } = accecn;
+    w.u32s(&[received_ce]);
+    w.u32s(&delivered_bytes);
+    w.u32s(&received_bytes);
+    // Bit fields of one word: tcpi_ecn_mode 2, tcpi_accecn_opt_seen 2, tcpi_accecn_fail_mode 4, tcpi_options2 24.
+    w.u32s(&[u32::from(mode | opt_seen << 2 | fail_mode << 4)]);
+    debug_assert_eq!(w.0.len(), TCP_INFO_LEN);
     w.0
 }
 

@@ -13,6 +13,31 @@ pub enum EcnMode {
     /// 2: accepted when the peer asks.
     #[default]
     Passive,
+    /// 3: Accurate ECN (RFC 9768) asked for and accepted; what the peer can do of it.
+    Accurate,
+    /// 4: Accurate ECN accepted, RFC 3168 asked for.
+    AccuratePassive,
+    /// 5: Accurate ECN accepted, nothing asked for.
+    AccurateAccept,
+}
+
+impl EcnMode {
+    /// A passive open answers an ECN-setup SYN in kind.
+    pub const fn accepts(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+    /// A passive open agrees to AccECN.
+    pub const fn accepts_accurate(self) -> bool {
+        matches!(self, Self::Accurate | Self::AccuratePassive | Self::AccurateAccept)
+    }
+    /// An active open asks for RFC 3168 alone.
+    pub const fn asks_classic(self) -> bool {
+        matches!(self, Self::On | Self::AccuratePassive)
+    }
+    /// An active open asks for AccECN.
+    pub const fn asks_accurate(self) -> bool {
+        matches!(self, Self::Accurate)
+    }
 }
 
 /// The TCP sysctls of a namespace with one socket's options over them. Read afresh at every call through
@@ -43,6 +68,12 @@ pub struct Config {
     pub window_scaling: bool,
     /// `tcp_ecn`.
     pub ecn: EcnMode,
+    /// `tcp_ecn_fallback`: SYNs that go unanswered go without ECN, and no ECT is sent where the handshake showed that marks are mangled.
+    pub ecn_fallback: bool,
+    /// `tcp_ecn_option`: 0 no AccECN option, 1 when a counter needs it, 2 always.
+    pub ecn_option: u8,
+    /// `tcp_ecn_option_beacon`: least times a round trip that the option is sent.
+    pub ecn_option_beacon: u32,
     /// `tcp_syn_retries` or `TCP_SYNCNT`.
     pub syn_retries: u8,
     /// `tcp_syn_linear_timeouts`: so many timeouts of a SYN come before the first that doubles, on top of `syn_retries`.
@@ -143,6 +174,9 @@ impl Default for Config {
             dsack: true,
             window_scaling: true,
             ecn: EcnMode::Passive,
+            ecn_fallback: true,
+            ecn_option: 2,
+            ecn_option_beacon: 3,
             syn_retries: 6,
             syn_linear_timeouts: 4,
             synack_retries: 5,

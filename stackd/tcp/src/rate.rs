@@ -144,6 +144,11 @@ impl RateEstimator {
         }
     }
 
+    /// Packets that the ACK in hand newly delivered so far.
+    pub fn newly_delivered(&self) -> u32 {
+        self.pending.acked_sacked
+    }
+
     /// One packet was counted as two.
     pub fn uncount_one(&mut self) {
         if self.delivered > 1 {

@@ -11,7 +11,7 @@ use crate::isn;
 use crate::socket::opts::SockOpts;
 use stackd_base::{Duration, Instant, Mib, SeqNum, SockId};
 use stackd_tcp::{Config, Connection, Env, FlowParams, SegmentOut};
-use stackd_wire::{TcpFlags, TcpOptions, TcpRepr, Timestamps};
+use stackd_wire::{EcnCodepoint, TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 /// What a cookie can say of the peer's MSS: the largest that is not beyond it (as Linux).
 const MSS_V4: [u16; 4] = [536, 1300, 1440, 1460];
@@ -58,7 +58,7 @@ impl Stack {
         now: Instant,
         listener: SockId,
         flow: &FlowKey,
-        syn: &TcpRepr,
+        (syn, syn_ecn): (&TcpRepr, EcnCodepoint),
         path: &RouteDecision,
         opts: &SockOpts,
     ) {
@@ -71,15 +71,19 @@ impl Stack {
         let cfg = self.config_for(opts, path);
         if !self.read(&cfg).timestamps || known.options.timestamps.is_none() {
             known.options = TcpOptions { mss: known.options.mss, ..TcpOptions::NONE };
-            known.flags = known.flags.without(TcpFlags::ECE | TcpFlags::CWR);
+            // RFC 3168's ECN has nowhere to be remembered; Accurate ECN comes back in the ACE field (RFC 9768, 5.1).
+            if !(self.read(&cfg).ecn.accepts_accurate() && known.flags.ae()) {
+                known.flags = known.flags.without(TcpFlags::ECE | TcpFlags::CWR);
+            }
         }
         let params = self.params(opts, flow, path);
-        let (_, Some(answer)) = self.revive(&cfg, params, iss, &known, now) else { return };
+        let (_, Some(answer)) = self.revive(&cfg, params, iss, (&known, syn_ecn), now) else { return };
         let mut answer = answer.repr;
         if let Some(ts) = &mut answer.options.timestamps {
             let scale = known.options.window_scale.map_or(NO_SCALE, u32::from);
             let sack = if answer.options.sack_permitted { SACK_BIT } else { 0 };
-            let ecn = if answer.flags.ece() { ECN_BIT } else { 0 };
+            let classic = answer.flags.ece() && !answer.flags.cwr() && !answer.flags.ae();
+            let ecn = if classic { ECN_BIT } else { 0 };
             let clock = ts.tsval.wrapping_sub(params.ts_offset);
             let mut carrying = clock & !OPTION_MASK | scale | sack | ecn;
             // Our clock must not have been ahead when the connection speaks next (RFC 7323, 5.3).
@@ -132,6 +136,10 @@ impl Stack {
                 flags = flags | TcpFlags::ECE | TcpFlags::CWR;
             }
         }
+        // RFC 9768, 5.1: an ACE field of 0b010 to 0b111 says that Accurate ECN was agreed on. RFC 3168's ACK has none of the three bits set.
+        if seg.flags.ae() || seg.flags.cwr() {
+            flags = flags | TcpFlags::AE | TcpFlags::ECE | TcpFlags::CWR;
+        }
         let (src_port, dst_port) = (seg.src_port, seg.dst_port);
         let syn = TcpRepr { src_port, dst_port, seq: irs, ack: None, flags, window: seg.window, urgent: 0, options };
         Some((syn, iss))
@@ -143,13 +151,13 @@ impl Stack {
         own: &Option<Box<Config>>,
         params: FlowParams,
         iss: SeqNum,
-        syn: &TcpRepr,
+        (syn, syn_ecn): (&TcpRepr, EcnCodepoint),
         now: Instant,
     ) -> (Connection, Option<SegmentOut>) {
         let Self { sysctls, mib, rng, mem, challenge, .. } = self;
         let cfg = own.as_deref().unwrap_or(&sysctls.tcp);
         let mut env = Env { mib, rng, cfg, mem, challenge };
-        Connection::accept_cookie(params, iss, syn, now, &mut env)
+        Connection::accept_cookie(params, iss, (syn, syn_ecn), now, &mut env)
     }
 
     pub(super) fn config_for(&self, opts: &SockOpts, path: &RouteDecision) -> Option<Box<Config>> {

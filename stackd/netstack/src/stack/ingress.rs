@@ -162,7 +162,7 @@ impl Stack {
                 if !seg.flags.syn() || seg.flags.fin() {
                     return Err(DropReason::TcpFlags);
                 }
-                self.listen_input(now, listener, flow, seg, bytes, least_iss, store)
+                self.listen_input(now, listener, flow, (seg, d.ecn()), bytes, least_iss, store)
             }
             waiting => {
                 if let Some(listener) = waiting

@@ -11,7 +11,7 @@ use crate::store::ByteStore;
 use crate::types::Readiness;
 use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
 use stackd_tcp::{Connection, Env, Place, State};
-use stackd_wire::TcpRepr;
+use stackd_wire::{EcnCodepoint, TcpRepr};
 use std::sync::Arc;
 
 impl Stack {
@@ -22,7 +22,7 @@ impl Stack {
         now: Instant,
         listener: SockId,
         flow: &FlowKey,
-        syn: &TcpRepr,
+        (syn, ecn): (&TcpRepr, EcnCodepoint),
         bytes: &Bytes<'_, S::Payload<'_>>,
         least_iss: SeqNum,
         store: &mut S,
@@ -57,7 +57,7 @@ impl Stack {
             if full {
                 self.mib.inc(Mib::TcpExtTCPReqQFullDoCookies);
             }
-            self.send_cookie(now, listener, flow, syn, &path, &opts);
+            self.send_cookie(now, listener, flow, (syn, ecn), &path, &opts);
             return Ok(());
         }
         let mut iss = isn::initial_sequence(&self.secret, flow, now);
@@ -74,6 +74,7 @@ impl Stack {
                 let cfg = resolved.as_deref().unwrap_or(&sysctls.tcp);
                 let mut env = Env { mib, rng, cfg, mem, challenge };
                 let (mut conn, ingress) = Connection::accept_fast(params, iss, syn, bytes.len as u32, now, &mut env);
+                conn.note_syn_ecn(ecn);
                 if let Some(cookie) = renewed {
                     conn.grant_cookie(cookie);
                     self.mib.inc(Mib::TcpExtTCPFastOpenPassiveAltKey);
@@ -83,6 +84,7 @@ impl Stack {
             }
         };
         let mut conn = Connection::accept(resolved.as_deref().unwrap_or(&self.sysctls.tcp), params, iss, syn, now);
+        conn.note_syn_ecn(ecn);
         if let Some(cookie) = grant {
             conn.grant_cookie(cookie);
         }
@@ -152,7 +154,7 @@ impl Stack {
         };
         let resolved = self.config_for(&opts, &path);
         let params = self.params(&opts, flow, &path);
-        let (conn, _) = self.revive(&resolved, params, iss, &syn, now);
+        let (conn, _) = self.revive(&resolved, params, iss, (&syn, EcnCodepoint::NotEct), now);
         Ok(self.open_child(listener, flow, TcpSock::new(conn, resolved, &path)))
     }
 

@@ -150,23 +150,36 @@ const TCP_PROTOCOL: &[Entry] = &[
     switch!("net.ipv4.tcp_window_scaling", tcp.window_scaling, "Offer and accept window scaling (RFC 7323)."),
     Entry {
         name: "net.ipv4.tcp_ecn",
-        kind: Kind::Int { min: 0, max: 2 },
-        doc: "Explicit congestion notification (RFC 3168): 0 off, 1 ask and accept, 2 accept.",
+        kind: Kind::Int { min: 0, max: 5 },
+        doc: "Explicit congestion notification: 0 off; RFC 3168: 1 ask and accept, 2 accept; Accurate ECN (RFC 9768) accepted, and 3 asked for, 4 RFC 3168 asked for, 5 nothing asked for.",
         get: |s| {
             String::from(match s.tcp.ecn {
                 EcnMode::Off => "0",
                 EcnMode::On => "1",
                 EcnMode::Passive => "2",
+                EcnMode::Accurate => "3",
+                EcnMode::AccuratePassive => "4",
+                EcnMode::AccurateAccept => "5",
             })
         },
         set: |s, v| {
             s.tcp.ecn = match v.int() {
                 0 => EcnMode::Off,
                 1 => EcnMode::On,
-                _ => EcnMode::Passive,
+                2 => EcnMode::Passive,
+                3 => EcnMode::Accurate,
+                4 => EcnMode::AccuratePassive,
+                _ => EcnMode::AccurateAccept,
             }
         },
     },
+    switch!(
+        "net.ipv4.tcp_ecn_fallback",
+        tcp.ecn_fallback,
+        "SYNs that go unanswered go without ECN; and no ECT where the handshake of Accurate ECN shows that marks are mangled."
+    ),
+    int!("net.ipv4.tcp_ecn_option", tcp.ecn_option: u8, 0..=2, "Accurate ECN's option: 0 never, 1 when a counter changes or the beacon is due, 2 wherever it fits."),
+    int!("net.ipv4.tcp_ecn_option_beacon", tcp.ecn_option_beacon: u32, 0..=3, "Least times a round trip that Accurate ECN's option is sent when tcp_ecn_option is 1; 0: no beacon."),
     int!("net.ipv4.tcp_reordering", tcp.reordering: u32, 1..=300, "Packets of reordering assumed at first."),
     int!("net.ipv4.tcp_max_reordering", tcp.max_reordering: u32, 1..=1_000_000, "Most packets of reordering to learn."),
     int!("net.ipv4.tcp_recovery", tcp.recovery: u8, 0..=7, "Bits: 1 RACK, 2 static reordering window, 4 no duplicate-ACK threshold."),

@@ -6,8 +6,8 @@ use crate::control::backend::ClosedSocket;
 use stackd_base::Instant;
 use stackd_netstack::{DiagState, Domain, SkMem, SocketInfo, SocketKind};
 use stackd_proto::v1;
-use stackd_tcp::TcpInfo;
 use stackd_tcp::cc::CcInfo;
+use stackd_tcp::{AccEcnInfo, TcpInfo};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::sync::mpsc::error::TrySendError;
@@ -273,5 +273,24 @@ fn tcp(i: &TcpInfo) -> v1::TcpInfo {
         total_rto: 0,
         total_rto_recoveries: 0,
         total_rto_time_ms: 0,
+        accecn: Some(accecn(&i.accecn)),
+    }
+}
+
+fn accecn(i: &AccEcnInfo) -> v1::AccEcnInfo {
+    let AccEcnInfo { mode, opt_seen, fail_mode, received_ce, delivered_bytes, received_bytes } = *i;
+    let [delivered_e1_bytes, delivered_e0_bytes, delivered_ce_bytes] = delivered_bytes;
+    let [received_e1_bytes, received_e0_bytes, received_ce_bytes] = received_bytes;
+    v1::AccEcnInfo {
+        mode: mode.into(),
+        opt_seen: opt_seen.into(),
+        fail_mode: fail_mode.into(),
+        received_ce,
+        delivered_e1_bytes,
+        delivered_e0_bytes,
+        delivered_ce_bytes,
+        received_e1_bytes,
+        received_e0_bytes,
+        received_ce_bytes,
     }
 }

@@ -36,7 +36,6 @@ impl Connection {
             has_data: len > 0 || seg.flags.fin(),
             prior_in_flight: self.board.in_flight(),
             prior_una: self.una,
-            ece: self.opts.ecn && seg.flags.ece(),
             tsecr: seg.options.timestamps.filter(|_| self.opts.ts).map(|t| t.tsecr).filter(|&t| t != 0),
             ..Seen::default()
         };
@@ -67,6 +66,8 @@ impl Connection {
         } else if seen.una_advanced {
             self.reneging = false;
         }
+        let marked = self.take_ace(seg, self.rate.newly_delivered(), seen.una_advanced || seen.out.sacked > 0, env);
+        seen.ece = marked > 0 || self.opts.ecn && seg.flags.ece();
         if !had_out {
             // The report of a duplicate takes a round trip: often nothing is outstanding any more.
             self.process_probe(now, ack, &seen, env);

@@ -4,7 +4,7 @@ use super::Connection;
 use crate::config::{Config, FlowParams};
 use crate::seam::{Env, SegmentOut};
 use stackd_base::{Instant, MibCounters, SeqNum};
-use stackd_wire::TcpRepr;
+use stackd_wire::{EcnCodepoint, TcpRepr};
 
 impl Connection {
     /// The connection of a SYN-ACK that carried a cookie: as [`accept`](Self::accept) would have made it from `syn`, with its SYN-ACK
@@ -12,12 +12,13 @@ impl Connection {
     pub fn accept_cookie(
         flow: FlowParams,
         iss: SeqNum,
-        syn: &TcpRepr,
+        (syn, syn_ecn): (&TcpRepr, EcnCodepoint),
         now: Instant,
         env: &mut Env<'_>,
     ) -> (Self, Option<SegmentOut>) {
         let cfg: &Config = env.cfg;
         let mut c = Self::accept(cfg, flow, iss, syn, now);
+        c.note_syn_ecn(syn_ecn);
         // Whether and when the SYN-ACK really leaves is not for this connection to count.
         let mut uncounted = MibCounters::default();
         let Env { rng, mem, challenge, .. } = env;

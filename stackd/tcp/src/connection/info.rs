@@ -1,6 +1,6 @@
 //! What `ss -i`, `TCP_INFO` and `netctl` show.
 
-use super::Connection;
+use super::{AccEcnInfo, Connection};
 use crate::cc::CcInfo;
 use crate::config::Config;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub(crate) struct Stats {
     pub sndbuf: Duration,
     /// Internal pacing holds a segment back until then.
     pub paced_until: Option<Instant>,
+    /// A packet with ECT or CE arrived.
+    pub ecn_seen: bool,
 }
 
 impl Stats {
@@ -143,6 +145,8 @@ pub struct TcpInfo {
     pub snd_wnd: u32,
     pub rcv_wnd: u32,
     pub rehash: u32,
+    /// Accurate ECN, and which kind of ECN it is.
+    pub accecn: AccEcnInfo,
     /// Name of the algorithm.
     pub congestion: &'static str,
     /// Its own state.
@@ -181,7 +185,8 @@ impl Connection {
             options: u8::from(self.opts.ts)
                 | u8::from(self.opts.sack) << 1
                 | u8::from(self.opts.wscale) << 2
-                | u8::from(self.opts.ecn) << 3
+                | u8::from(self.opts.ecn || self.accurate().is_some()) << 3
+                | u8::from(st.ecn_seen) << 4
                 | u8::from(syn_data) << 5,
             snd_wscale: self.opts.snd_scale,
             rcv_wscale: self.rcv.scale,
@@ -236,6 +241,7 @@ impl Connection {
             snd_wnd: cap(self.snd_wnd),
             rcv_wnd: cap(self.rcv.edge.saturating_sub(self.rcv_nxt)),
             rehash: st.rehash,
+            accecn: self.accecn_info(),
             congestion: self.cc.name(),
             cc: self.cc.info(),
             rmem_alloc: self.rx_head().saturating_sub(self.rcv.consumed) + self.reasm.bytes(),

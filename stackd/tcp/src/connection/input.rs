@@ -4,7 +4,7 @@ use super::Connection;
 use crate::record::What;
 use crate::seam::{CloseReason, Env, Event, Ingress, Place, State};
 use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib};
-use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
+use stackd_wire::{EcnCodepoint, TcpRepr};
 
 /// RFC 7323, 5.5: TS.Recent is no longer valid after 24 days.
 const TS_RECENT_LIFE: Duration = Duration::from_secs(24 * 86_400);
@@ -32,7 +32,7 @@ impl Connection {
         self.stats.segs_in += payload_len.div_ceil(self.ack.rcv_mss.max(1)).max(1);
         match self.state {
             State::Closed => refuse(DropReason::SocketClosed),
-            State::SynSent => self.in_syn_sent(now, seg, payload_len, env),
+            State::SynSent => self.in_syn_sent(now, seg, payload_len, ip, env),
             State::SynReceived
             | State::Established
             | State::FinWait1
@@ -45,7 +45,14 @@ impl Connection {
     }
 
     /// RFC 9293, 3.10.7.3.
-    fn in_syn_sent(&mut self, now: Instant, seg: &TcpRepr, payload_len: u32, env: &mut Env<'_>) -> Ingress {
+    fn in_syn_sent(
+        &mut self,
+        now: Instant,
+        seg: &TcpRepr,
+        payload_len: u32,
+        ip: EcnCodepoint,
+        env: &mut Env<'_>,
+    ) -> Ingress {
         let pos = seg.ack.map_or(0, |a| self.send_position(a));
         let acks_syn = seg.ack.map(|_| pos >= 1 && pos <= self.nxt as i64);
         // "If SEG.ACK =< ISS or SEG.ACK > SND.NXT, send a reset (unless the RST bit is set)".
@@ -80,10 +87,8 @@ impl Connection {
         self.absorb_syn_options(env.cfg, seg, now);
         self.snd_wnd = u64::from(seg.window);
         self.max_wnd = self.snd_wnd;
-        // Also when the second SYN went without: the answer may be the first one's, and the peer will mark its data.
-        let asked = env.cfg.ecn == crate::EcnMode::On;
         if acks_syn == Some(true) {
-            self.opts.ecn = asked && seg.flags.ece() && !seg.flags.cwr();
+            self.take_ecn_of_syn_ack(env.cfg, seg, ip);
             self.handshake_acked(now, seg, pos as u64, env);
             // RFC 4898 (tcpEStatsAppHCThruOctetsAcked) as Linux counts it: the SYN of an active open is acknowledged too.
             self.stats.bytes_acked += pos as u64;
@@ -94,7 +99,8 @@ impl Connection {
             return self.take_text(now, seg, payload_len, EcnCodepoint::NotEct, env);
         }
         // RFC 9293, 3.5 figure 8: simultaneous open.
-        self.opts.ecn = env.cfg.ecn != crate::EcnMode::Off && seg.flags.ece() && seg.flags.cwr();
+        // RFC 9768, 3.1.2: "the same feedback mode as it would have entered had it been a responding host".
+        self.answer_ecn_of_syn(env.cfg, seg, ip);
         self.state = State::SynReceived;
         self.due.syn = true;
         DROP_NONE
@@ -154,7 +160,7 @@ impl Connection {
         ip: EcnCodepoint,
         env: &mut Env<'_>,
     ) -> Ingress {
-        if let Some(drop) = self.validate(now, seg, len, env) {
+        if let Some(drop) = self.validate(now, seg, len, ip, env) {
             return refuse(drop);
         }
         let Some(ack) = seg.ack else { return refuse(DropReason::TcpFlags) };
@@ -177,6 +183,7 @@ impl Connection {
             }
             self.snd_wnd = u64::from(seg.window) << self.opts.snd_scale;
             self.max_wnd = self.snd_wnd;
+            self.take_ace_of_third_ack(env.cfg, seg, len);
             self.handshake_acked(now, seg, 1, env);
             self.established(now, env);
         }
@@ -240,7 +247,14 @@ impl Connection {
     }
 
     /// The checks before anything is believed: PAWS, sequence, RST, SYN.
-    fn validate(&mut self, now: Instant, seg: &TcpRepr, len: u32, env: &mut Env<'_>) -> Option<DropReason> {
+    fn validate(
+        &mut self,
+        now: Instant,
+        seg: &TcpRepr,
+        len: u32,
+        ip: EcnCodepoint,
+        env: &mut Env<'_>,
+    ) -> Option<DropReason> {
         let start = self.recv_offset(seg.seq);
         let end = start + i64::from(len) + i64::from(seg.flags.fin()) + i64::from(seg.flags.syn());
         // RFC 7323, 5.3 R1: "If there is a Timestamps option in the arriving segment, SEG.TSval < TS.Recent ... and if the RST bit is
@@ -266,7 +280,7 @@ impl Connection {
                 return Some(DropReason::TcpReset);
             }
             if seg.flags.syn() {
-                self.syn_again(now, start, env);
+                self.syn_again(now, seg, start, ip, env);
             } else {
                 self.out_of_window_ack(now, start, len, Mib::TcpExtTCPACKSkippedSeq, env);
             }
@@ -292,7 +306,7 @@ impl Connection {
             if ends_open {
                 return None;
             }
-            self.syn_again(now, start, env);
+            self.syn_again(now, seg, start, ip, env);
             return Some(DropReason::TcpFlags);
         }
         None
@@ -332,10 +346,21 @@ impl Connection {
 
     /// RFC 5961, 4.2: "If the SYN bit is set, irrespective of the sequence number, TCP MUST send an ACK"; in SYN_RECEIVED the same SYN
     /// means that our answer was lost.
-    fn syn_again(&mut self, now: Instant, start: i64, env: &mut Env<'_>) {
+    fn syn_again(&mut self, now: Instant, seg: &TcpRepr, start: i64, ip: EcnCodepoint, env: &mut Env<'_>) {
         if self.state == State::SynReceived && start == -1 {
-            self.due.syn = true;
+            if self.ecn_of_repeated_syn(seg, ip) {
+                self.due.syn = true;
+            } else {
+                env.mib.inc(Mib::TcpAttemptFails);
+                self.finish(CloseReason::Refused, env);
+                self.due.rst = true;
+            }
             return;
+        }
+        if let Some(a) = self.accurate_mut().filter(|_| seg.ack.is_some()) {
+            // RFC 9768, 3.2.2.1: the ACK of a repeated SYN-ACK is in the handshake's encoding too.
+            a.syn_ect = ip as u8;
+            a.reflect = true;
         }
         env.mib.inc(Mib::TcpExtTCPSYNChallenge);
         self.challenge(now, env);
@@ -533,22 +558,5 @@ impl Connection {
             self.linger_at = Some(now + Duration::from_secs(60));
         }
         refuse(DropReason::TcpOldSequence)
-    }
-
-    /// RFC 3168, 6.1.3: the receiver's part.
-    fn take_ecn(&mut self, seg: &TcpRepr, len: u32, ip: EcnCodepoint) {
-        if !self.opts.ecn {
-            return;
-        }
-        if seg.flags.contains(TcpFlags::CWR) {
-            self.demand_cwr = false;
-        }
-        if ip == EcnCodepoint::Ce && len > 0 {
-            if !self.demand_cwr {
-                self.ack.now = true;
-                self.ack.pending = true;
-            }
-            self.demand_cwr = true;
-        }
     }
 }

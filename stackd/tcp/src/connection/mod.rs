@@ -1,8 +1,10 @@
 //! The connection: its variables, its birth, and what the application asks of it.
 
+pub(crate) mod accecn;
 mod ack;
 pub(crate) mod check;
 mod cookie;
+mod ecn_setup;
 mod fastopen;
 mod forced;
 mod info;
@@ -13,6 +15,7 @@ mod recover;
 mod sack;
 mod timers;
 
+pub use accecn::AccEcnInfo;
 pub use check::Positions;
 pub use fastopen::{FastOpen, FastOpenLesson};
 pub use info::TcpInfo;
@@ -20,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ack_policy::AckPolicy;
 use crate::cc::{self, CaState, CcConfig, CongestionControl, Control};
-use crate::config::{Config, EcnMode, FlowParams};
+use crate::config::{Config, FlowParams};
 use crate::rate::RateEstimator;
 use crate::reassembly::Reassembly;
 use crate::record::{Tape, What};
@@ -31,7 +34,7 @@ use crate::seam::{CloseReason, Env, Event, IcmpError, IcmpKind, State};
 use info::{Chrono, Stats};
 use smallvec::SmallVec;
 use stackd_base::{Bandwidth, Duration, Instant, Mib, Mss, SeqNum};
-use stackd_wire::TcpRepr;
+use stackd_wire::{EcnCodepoint, TcpRepr};
 
 /// One TCP connection. See the crate's page for the order of calls.
 ///
@@ -101,6 +104,8 @@ pub struct Connection {
 
     // ECN.
     pub(crate) demand_cwr: bool,
+    /// Accurate ECN: asked for by our SYN, or agreed on. Then `opts.ecn` is false.
+    pub(crate) accecn: Option<Box<accecn::AccEcn>>,
     pub(crate) send_cwr: bool,
 
     // Receive side.
@@ -160,7 +165,7 @@ impl Connection {
     /// Opens actively: SYN_SENT. The SYN waits for [`poll_transmit`](Self::poll_transmit).
     pub fn connect(cfg: &Config, flow: FlowParams, iss: SeqNum, now: Instant) -> Self {
         let mut c = Self::new(State::SynSent, cfg, flow, iss, now);
-        c.opts.ecn = cfg.ecn == EcnMode::On;
+        c.ask_for_ecn(cfg);
         c.due.syn = true;
         c
     }
@@ -169,9 +174,7 @@ impl Connection {
     pub fn accept(cfg: &Config, flow: FlowParams, iss: SeqNum, syn: &TcpRepr, now: Instant) -> Self {
         let mut c = Self::new(State::SynReceived, cfg, flow, iss, now);
         c.irs = syn.seq;
-        // RFC 3168, 6.1.1: an ECN-setup SYN has both ECE and CWR set.
-        let asks = syn.flags.ece() && syn.flags.cwr() && !syn.flags.ae();
-        c.opts.ecn = asks && cfg.ecn != EcnMode::Off;
+        c.answer_ecn_of_syn(cfg, syn, EcnCodepoint::NotEct);
         c.absorb_syn_options(cfg, syn, now);
         c.snd_wnd = u64::from(syn.window);
         c.max_wnd = c.snd_wnd;
@@ -244,6 +247,7 @@ impl Connection {
             keepalive_at: None,
             linger_at: None,
             demand_cwr: false,
+            accecn: None,
             send_cwr: false,
             rcv_nxt: 0,
             acked_to: 0,

@@ -51,17 +51,19 @@ impl Connection {
     }
 
     /// Options of an ordinary segment; `room` bytes are free for SACK blocks.
-    pub(crate) fn segment_options(&mut self, now: Instant, room: u32) -> TcpOptions {
+    pub(crate) fn segment_options(&mut self, now: Instant, room: u32, cfg: &Config) -> TcpOptions {
         let mut o = TcpOptions::NONE;
         if self.opts.ts {
             o.timestamps = Some(Timestamps { tsval: self.ts_now(now), tsecr: self.opts.ts_recent });
         }
         if !self.opts.sack {
+            self.add_accecn(now, room, &mut o, cfg);
             return o;
         }
         // RFC 2018, 3: at most four blocks, three beside timestamps.
         let fit = if self.opts.ts { 3 } else { 4 }.min((room.saturating_sub(4) / 8) as usize);
         if fit == 0 {
+            self.add_accecn(now, room, &mut o, cfg);
             return o;
         }
         let block = |(l, r): (u64, u64), c: &Self| SackBlock { left: c.wire_ack(l), right: c.wire_ack(r) };
@@ -88,6 +90,15 @@ impl Connection {
                 left -= 1;
             }
         }
+        self.add_accecn(now, room, &mut o, cfg);
         o
+    }
+
+    /// The AccECN option takes what is left.
+    fn add_accecn(&mut self, now: Instant, room: u32, o: &mut TcpOptions, cfg: &Config) {
+        if self.accecn.is_some() {
+            let left = (room + if self.opts.ts { 12 } else { 0 }).min(40).saturating_sub(o.len() as u32);
+            o.accecn = self.accecn_option(now, left, cfg);
+        }
     }
 }

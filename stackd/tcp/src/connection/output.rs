@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::cc::{CaState, CcEvent};
-use crate::config::{Config, EcnMode};
+use crate::config::Config;
 use crate::record::What;
 use crate::seam::{Env, SegmentOut, State};
 use stackd_base::{Bandwidth, Duration, Instant, Mib, MibCounters};
@@ -54,7 +54,8 @@ impl Connection {
             | State::TimeWait => {}
         }
         // An out-of-order report does not fit into full-sized data: it goes alone and first.
-        if self.due.challenge || (self.ack.now && (!self.reasm.is_empty() || self.dsack.is_some())) {
+        let report = !self.reasm.is_empty() || self.dsack.is_some() || self.accecn_wants_ack(env.cfg);
+        if self.due.challenge || (self.ack.now && report) {
             return Some(self.pure_ack(now, env));
         }
         if core::mem::take(&mut self.due.probe) {
@@ -86,10 +87,7 @@ impl Connection {
         env: &mut Env<'_>,
         option_room: u32,
     ) -> TcpRepr {
-        // RFC 3168, 6.1.3: ECE on every ACK until CWR arrives.
-        if self.opts.ecn && self.demand_cwr {
-            flags |= TcpFlags::ECE;
-        }
+        flags |= self.ecn_flags(option_room == PURE_ACK_ROOM && flags == TcpFlags::NONE && pos == self.nxt);
         let was_zero = self.rcv.zero;
         let wnd = self.rcv.offer(cfg, self.rcv_nxt, u32::from(self.advmss), env.mem);
         if self.rcv.zero && !was_zero {
@@ -107,13 +105,13 @@ impl Connection {
             flags,
             window: (wnd >> self.rcv.scale).min(65_535) as u16,
             urgent: 0,
-            options: self.segment_options(now, option_room),
+            options: self.segment_options(now, option_room, cfg),
         }
     }
 
     pub(super) fn pure_ack(&mut self, now: Instant, env: &mut Env<'_>) -> SegmentOut {
         self.due.challenge = false;
-        let repr = self.header(self.nxt, TcpFlags::NONE, now, env.cfg, env, 40);
+        let repr = self.header(self.nxt, TcpFlags::NONE, now, env.cfg, env, PURE_ACK_ROOM);
         self.ack.on_sent(false, now);
         plain(repr)
     }
@@ -150,11 +148,12 @@ impl Connection {
         let mut options = self.syn_options(env.cfg, now, answer);
         options.fast_open = self.fast_open_option(is_retransmit);
         let mut flags = TcpFlags::SYN;
-        // RFC 3168, 6.1.1: ECN-setup SYN: ECE and CWR; ECN-setup SYN-ACK: ECE only. 6.1.1.1: a SYN resent goes without.
-        if self.opts.ecn && answer {
-            flags |= TcpFlags::ECE;
-        } else if !answer && env.cfg.ecn == EcnMode::On && self.retransmits == 0 {
-            flags |= TcpFlags::ECE | TcpFlags::CWR;
+        if answer {
+            let (ecn, option) = self.syn_ack_ecn(env.cfg, is_retransmit);
+            flags |= ecn;
+            options.accecn = option;
+        } else {
+            flags |= self.syn_ecn_flags(env.cfg);
         }
         // RFC 7323, 2.2: "The window field in a segment where the SYN bit is set ... MUST NOT be scaled".
         let window = self.rcv.candidate(env.cfg, self.rcv_nxt, u32::from(self.advmss)).min(65_535);
@@ -225,7 +224,7 @@ impl Connection {
     /// Size of a GSO segment: what a millisecond holds at the pacing rate, more on short paths (`tcp_tso_autosize`).
     fn tso_bytes(&self, cfg: &Config) -> u32 {
         let mss = self.mss;
-        let gso_max = self.flow.gso_max.clamp(mss, 65_535);
+        let gso_max = if self.ace_forbids_gso() { mss } else { self.flow.gso_max.clamp(mss, 65_535) };
         let most = gso_max / mss * mss;
         let bytes = if let Some(q) = self.control.send_quantum {
             u64::from(q)
@@ -304,7 +303,7 @@ impl Connection {
             departure: (self.flow.port_paces && at > now).then_some(at),
             // RFC 3168, 6.1.5: "ECN-capable TCP implementations MUST NOT set either ECT codepoint in the IP header for
             // retransmitted data packets".
-            ecn: if self.opts.ecn && !is_retransmit && len > 0 { EcnCodepoint::Ect0 } else { EcnCodepoint::NotEct },
+            ecn: if !is_retransmit && len > 0 { self.data_ecn() } else { EcnCodepoint::NotEct },
             is_retransmit,
         }
     }
@@ -539,6 +538,8 @@ fn plain(repr: TcpRepr) -> SegmentOut {
     SegmentOut { repr, payload: None, gso_size: 0, departure: None, ecn: EcnCodepoint::NotEct, is_retransmit: false }
 }
 
+/// Bytes that options may take where no data follows.
+const PURE_ACK_ROOM: u32 = 40;
 /// Least time between two window probes.
 pub(crate) const PROBE_MIN: Duration = Duration::from_millis(200);
 /// Frames that one connection keeps below it: fewer than fq's default `flow_limit` of 100, however small they are. A millisecond of retransmissions

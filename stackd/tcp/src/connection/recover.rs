@@ -113,7 +113,7 @@ impl Connection {
         self.ca_state = CaState::Cwr;
         self.control = self.cc.on_event(CcEvent::EcnReduce { now, in_flight }, env.rng);
         self.take_control(env.cfg);
-        self.send_cwr = true;
+        self.send_cwr |= self.opts.ecn;
     }
 
     pub(super) fn leave(&mut self, now: Instant, env: &mut Env<'_>) {

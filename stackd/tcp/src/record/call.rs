@@ -42,6 +42,7 @@ pub enum What {
     SetPortPaces(bool),
     RearmKeepalive,
     GrantCookie(FastOpenCookie),
+    NoteSynEcn(EcnCodepoint),
     FastOpenLesson,
 }
 
@@ -161,6 +162,7 @@ impl Connection {
             | What::Event
             | What::SetPortPaces(_)
             | What::GrantCookie(_)
+            | What::NoteSynEcn(_)
             | What::FastOpenLesson => return self.apply_bare(what),
         }
         Outcome::Done
@@ -173,6 +175,7 @@ impl Connection {
             What::Event => return Outcome::Event(self.poll_event()),
             What::SetPortPaces(paces) => self.set_port_paces(*paces),
             What::GrantCookie(cookie) => self.grant_cookie(*cookie),
+            What::NoteSynEcn(ip) => self.note_syn_ecn(*ip),
             What::FastOpenLesson => return Outcome::Lesson(self.fast_open_lesson()),
             _ => {}
         }

@@ -7,7 +7,7 @@ use crate::config::{Config, FlowParams};
 use crate::seam::{ChallengeLimit, Env, MemAccount};
 use serde::{Deserialize, Serialize};
 use stackd_base::{Instant, SeqNum};
-use stackd_wire::TcpRepr;
+use stackd_wire::{EcnCodepoint, TcpRepr};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use thiserror::Error;
@@ -125,7 +125,9 @@ impl Start {
         Some(match self {
             Self::Connect { flow, iss } => Connection::connect(env.cfg, *flow, *iss, at),
             Self::Accept { flow, iss, syn } => Connection::accept(env.cfg, *flow, *iss, syn, at),
-            Self::Cookie { flow, iss, syn } => Connection::accept_cookie(*flow, *iss, syn, at, env).0,
+            Self::Cookie { flow, iss, syn } => {
+                Connection::accept_cookie(*flow, *iss, (syn, EcnCodepoint::NotEct), at, env).0
+            }
             Self::Live => return None,
         })
     }

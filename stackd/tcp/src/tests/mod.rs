@@ -1,5 +1,6 @@
 //! Tests of the whole connection: a segment at a time, and two connections over a bad link.
 
+mod accecn;
 mod ecn_pmtu;
 mod fastopen;
 mod handshake;

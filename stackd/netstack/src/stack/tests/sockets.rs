@@ -200,7 +200,7 @@ fn options_reach_the_connection() {
     assert_eq!(net.a.stack.get_option(now, client, SOL_TCP, TCP_CONGESTION, &mut name), Ok(16));
     assert_eq!(&name[..4], b"bbr\0");
     let mut info = [0; 512];
-    assert_eq!(net.a.stack.get_option(now, client, SOL_TCP, TCP_INFO, &mut info), Ok(248));
+    assert_eq!(net.a.stack.get_option(now, client, SOL_TCP, TCP_INFO, &mut info), Ok(280));
     assert_eq!(info[0], 1, "ESTABLISHED");
     assert_eq!(u32::from_ne_bytes([info[16], info[17], info[18], info[19]]), 1448, "tcpi_snd_mss");
 }
@@ -245,4 +245,35 @@ fn a_freed_id_is_dead() {
     assert_eq!(again.slot, s.slot);
     assert_ne!(again, s);
     assert_eq!(net.a.stack.local_addr(s), Err(Errno::EBADF));
+}
+
+/// Two ends that both speak Accurate ECN (RFC 9768), and what `TCP_INFO` says of it at Linux's offsets; also through a SYN cookie (5.1).
+#[test]
+fn accurate_ecn_is_agreed_on_and_shown() {
+    for cookies in ["0", "2"] {
+        for timestamps in ["1", "0"] {
+            let mut net = Net::new();
+            for host in [&mut net.a, &mut net.b] {
+                for (key, value) in [("net.ipv4.tcp_ecn", "3"), ("net.ipv4.tcp_timestamps", timestamps)] {
+                    host.stack.sysctl_set(net.now, key, value, &mut host.store).expect("sysctl");
+                }
+            }
+            net.b.stack.sysctl_set(net.now, "net.ipv4.tcp_syncookies", cookies, &mut net.b.store).expect("sysctl");
+            let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+            let (client, server) = net.connected(listener, "10.0.0.2:80");
+            net.a.write(net.now, client, &[7; 5000]);
+            net.run_ms(50);
+            assert_eq!(net.b.read(net.now, server), [7; 5000]);
+            let word =
+                |info: &[u8; 280], at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+            let (mut a, mut b) = ([0; 280], [0; 280]);
+            net.a.stack.get_option(net.now, client, SOL_TCP, TCP_INFO, &mut a).expect("TCP_INFO");
+            net.b.stack.get_option(net.now, server, SOL_TCP, TCP_INFO, &mut b).expect("TCP_INFO");
+            assert_eq!((word(&a, 276) & 3, word(&b, 276) & 3), (2, 2), "tcpi_ecn_mode, cookies {cookies}");
+            assert_eq!(((word(&a, 276) >> 4) & 15, (word(&b, 276) >> 4) & 15), (0, 0), "tcpi_accecn_fail_mode");
+            assert_eq!(word(&b, 268), 5000, "tcpi_received_e0_bytes");
+            assert_eq!(word(&a, 256), 5000, "tcpi_delivered_e0_bytes");
+            assert_eq!((a[5] & 8, b[5] & 24), (8, 24), "TCPI_OPT_ECN, ECN_SEEN");
+        }
+    }
 }
