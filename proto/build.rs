@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".stackd.v1.ClientFrame.data")
         .bytes(".stackd.v1.ServerFrame.data")
         .bytes(".stackd.v1.CaptureChunk.pcapng")
+        .bytes(".stackd.v1.RecordChunk.file")
         .compile_fds(descriptors)?;
     Ok(())
 }

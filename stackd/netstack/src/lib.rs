@@ -25,6 +25,6 @@ mod types;
 
 pub use diag::{DiagState, OwnerUsage, SkMem, SocketInfo};
 pub use heap_store::{HeapFifo, HeapStore};
-pub use stack::{FastOpenKeys, QdiscError, RxMeta, Stack};
+pub use stack::{FastOpenKeys, NewFlow, QdiscError, Recorder, RxMeta, Stack};
 pub use store::{ByteStore, FifoKind, OwnerId};
 pub use types::{Domain, Readiness, Shutdown, SockEvent, SocketKind, StackConfig};

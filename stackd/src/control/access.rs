@@ -59,7 +59,7 @@ pub fn access_of(path: &str) -> Access {
         ("stackd.v1.QdiscService" | "stackd.v1.CounterService" | "stackd.v1.ClientService", "List") => Access::Read,
         ("stackd.v1.DiagService", "List" | "Watch" | "Summary") => Access::Read,
         ("stackd.v1.DaemonService", "Info" | "Doctor") => Access::Read,
-        // Capture shows other users' bytes: as with tcpdump, not for everybody.
+        // Capture shows other users' bytes, and a recording what their connections did: as with tcpdump, not for everybody.
         _ => Access::Write,
     }
 }

@@ -17,6 +17,8 @@ use stackd_proto::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::shard::record::Recording;
+
 /// Where the answer to a command goes.
 pub type Reply<T> = oneshot::Sender<Result<T, StatusError>>;
 
@@ -94,6 +96,25 @@ pub enum Command {
         sink: mpsc::Sender<CapturedFrame>,
         /// The interfaces that are captured.
         reply: Reply<Vec<CaptureInterface>>,
+    },
+
+    /// Records the connections with these cookies that are this shard's, and those that begin and are wanted. Answers which of the cookies were found.
+    RecordStart {
+        /// Names the recording in `RecordStop`.
+        id: u64,
+        /// What to record, and where it goes.
+        recording: Box<Recording>,
+        /// `SO_COOKIE` of live connections.
+        cookies: Vec<u64>,
+        /// Those found.
+        reply: Reply<Vec<u64>>,
+    },
+    /// Ends a recording.
+    RecordStop {
+        /// Which.
+        id: u64,
+        /// When it has ended.
+        reply: Reply<()>,
     },
 
     /// The loop's own figures.

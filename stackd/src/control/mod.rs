@@ -11,6 +11,7 @@ mod diag;
 mod merge;
 mod net;
 mod observe;
+mod record;
 mod socket;
 mod sysctl;
 
@@ -26,8 +27,8 @@ use stackd_proto::{
         capture_service_server::CaptureServiceServer, client_service_server::ClientServiceServer,
         counter_service_server::CounterServiceServer, daemon_service_server::DaemonServiceServer,
         diag_service_server::DiagServiceServer, net_service_server::NetServiceServer,
-        qdisc_service_server::QdiscServiceServer, socket_service_server::SocketServiceServer,
-        sysctl_service_server::SysctlServiceServer,
+        qdisc_service_server::QdiscServiceServer, record_service_server::RecordServiceServer,
+        socket_service_server::SocketServiceServer, sysctl_service_server::SysctlServiceServer,
     },
 };
 use tokio_stream::wrappers::UnixListenerStream;
@@ -114,6 +115,7 @@ pub async fn serve(
     health.set_serving::<ClientServiceServer<observe::Service>>().await;
     health.set_serving::<DaemonServiceServer<observe::Service>>().await;
     health.set_serving::<CaptureServiceServer<capture::Service>>().await;
+    health.set_serving::<RecordServiceServer<record::Service>>().await;
     health.set_serving::<SocketServiceServer<socket::Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -136,6 +138,7 @@ pub async fn serve(
         .add_service(ClientServiceServer::new(observe::Service::new(backend.clone(), Arc::clone(&facts))))
         .add_service(DaemonServiceServer::new(observe::Service::new(backend.clone(), facts)))
         .add_service(CaptureServiceServer::new(capture::Service::new(backend.clone())))
+        .add_service(RecordServiceServer::new(record::Service::new(backend.clone())))
         .add_service(SocketServiceServer::new(socket::Service::new(backend)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
             shutdown.await;

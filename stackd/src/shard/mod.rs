@@ -8,6 +8,7 @@ pub mod device;
 mod handover;
 mod io;
 mod mailbox;
+pub mod record;
 mod setup;
 mod steer;
 mod tap_in;

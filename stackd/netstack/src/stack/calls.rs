@@ -9,6 +9,7 @@ use crate::socket::{Binding, Body, Listener, Socket, TcpSock, UdpSock};
 use crate::store::{ByteStore, FifoKind, OwnerId};
 use crate::types::{Domain, Readiness, Shutdown, SocketKind};
 use stackd_base::{Errno, FifoId, Instant, Mib, Rng, SockId};
+use stackd_tcp::record::Start;
 use stackd_tcp::{Connection, State};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -253,6 +254,7 @@ impl Stack {
         s.body = Body::Tcp(Box::new(TcpSock::new(conn, config, &path)));
         self.tcp_demux.insert_flow(flow, FlowEntry::Sock(sock));
         self.mib.inc(Mib::TcpActiveOpens);
+        self.born(now, sock, &Start::Connect { flow: params, iss });
         self.mark_dirty(sock);
         self.after_event(now, sock, store);
         // tcp(7), TCP_FASTOPEN_CONNECT: "connect() ... returns immediately"; the SYN goes with the first write.

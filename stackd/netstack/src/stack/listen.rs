@@ -10,6 +10,7 @@ use crate::socket::{Binding, Body, Listener, Socket, TcpSock};
 use crate::store::ByteStore;
 use crate::types::Readiness;
 use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
+use stackd_tcp::record::Start;
 use stackd_tcp::{Connection, Env, Place, State};
 use stackd_wire::{EcnCodepoint, TcpRepr};
 use std::sync::Arc;
@@ -80,7 +81,8 @@ impl Stack {
                     self.mib.inc(Mib::TcpExtTCPFastOpenPassiveAltKey);
                 }
                 let tcp = TcpSock::new(conn, resolved, &path);
-                return self.open_fast_child(now, listener, flow, tcp, ingress.place, bytes, store);
+                let start = Start::Accept { flow: params, iss, syn: *syn };
+                return self.open_fast_child(now, listener, flow, tcp, &start, ingress.place, bytes, store);
             }
         };
         let mut conn = Connection::accept(resolved.as_deref().unwrap_or(&self.sysctls.tcp), params, iss, syn, now);
@@ -88,7 +90,8 @@ impl Stack {
         if let Some(cookie) = grant {
             conn.grant_cookie(cookie);
         }
-        if let Some(child) = self.open_child(listener, flow, TcpSock::new(conn, resolved, &path)) {
+        let start = Start::Accept { flow: params, iss, syn: *syn };
+        if let Some(child) = self.open_child(now, listener, flow, TcpSock::new(conn, resolved, &path), &start) {
             self.mark_dirty(child);
             self.after_event(now, child, store);
         }
@@ -103,11 +106,14 @@ impl Stack {
         listener: SockId,
         flow: &FlowKey,
         tcp: TcpSock,
+        start: &Start,
         place: Option<Place>,
         bytes: &Bytes<'_, S::Payload<'_>>,
         store: &mut S,
     ) -> Result<(), DropReason> {
-        let Some(child) = self.open_child(listener, flow, tcp) else { return Err(DropReason::SocketClosed) };
+        let Some(child) = self.open_child(now, listener, flow, tcp, start) else {
+            return Err(DropReason::SocketClosed);
+        };
         let kept = self.fifo_of(child, store).is_some() && place.is_none_or(|p| self.place(child, &p, bytes, store));
         if !kept {
             self.mib.inc(Mib::TcpExtTCPFastOpenPassiveFail);
@@ -155,11 +161,19 @@ impl Stack {
         let resolved = self.config_for(&opts, &path);
         let params = self.params(&opts, flow, &path);
         let (conn, _) = self.revive(&resolved, params, iss, (&syn, EcnCodepoint::NotEct), now);
-        Ok(self.open_child(listener, flow, TcpSock::new(conn, resolved, &path)))
+        let start = Start::Cookie { flow: params, iss, syn };
+        Ok(self.open_child(now, listener, flow, TcpSock::new(conn, resolved, &path), &start))
     }
 
     /// A socket for a connection that a listener got, in its SYN queue.
-    fn open_child(&mut self, listener: SockId, flow: &FlowKey, mut tcp: TcpSock) -> Option<SockId> {
+    fn open_child(
+        &mut self,
+        now: Instant,
+        listener: SockId,
+        flow: &FlowKey,
+        mut tcp: TcpSock,
+        start: &Start,
+    ) -> Option<SockId> {
         let s = self.sockets.get(listener)?;
         let (owner, domain, opts) = (s.owner, s.domain, Arc::clone(&s.opts));
         let hold = Hold::Follower(opts.reuseaddr);
@@ -172,6 +186,7 @@ impl Stack {
         let child = self.sockets.insert(child);
         self.tcp_demux.insert_flow(*flow, FlowEntry::Sock(child));
         self.listener_mut(listener)?.embryonic.insert(child);
+        self.born(now, child, start);
         Some(child)
     }
 

@@ -11,6 +11,7 @@ mod ingress;
 mod listen;
 mod options;
 mod output;
+mod record;
 mod settle;
 mod udp;
 
@@ -20,6 +21,7 @@ mod tests;
 pub use control::QdiscError;
 pub use fastopen::FastOpenKeys;
 pub use ingress::RxMeta;
+pub use record::{NewFlow, Recorder};
 pub use udp::Held;
 
 use crate::demux::{Demux, Keyed};
@@ -66,6 +68,7 @@ pub struct Stack {
     pub(crate) secret: Keyed,
     pub(crate) fast_open: fastopen::FastOpenClient,
     pub(crate) ip: IpLayer,
+    pub(crate) recordings: record::Recordings,
 }
 
 impl Stack {
@@ -96,6 +99,7 @@ impl Stack {
             secret,
             fast_open: fastopen::FastOpenClient::default(),
             ip,
+            recordings: record::Recordings::default(),
             sysctls,
         }
     }

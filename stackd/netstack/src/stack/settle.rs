@@ -10,6 +10,7 @@ use crate::socket::{Binding, Body};
 use crate::store::ByteStore;
 use crate::types::{Readiness, SockEvent};
 use stackd_base::{DropReason, Errno, Instant, Mib, SeqNum, SockId};
+use stackd_tcp::record::EndReason;
 use stackd_tcp::{CloseReason, Event, IcmpError, IcmpKind, State};
 use stackd_wire::{IcmpRepr, proto};
 
@@ -203,6 +204,7 @@ impl Stack {
         let Some(s) = self.sockets.get_mut(sock) else { return };
         let Body::Tcp(t) = &mut s.body else { return };
         t.attached = false;
+        t.conn.end_tape(EndReason::Finished);
         let errno = match reason {
             // Linux reports why it could not get through rather than that it gave up.
             CloseReason::TimedOut => t.soft_error.or(reason.errno()),

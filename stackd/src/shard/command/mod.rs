@@ -10,6 +10,7 @@ use crate::control::backend::{
     CaptureInterface, ClosedSocket, Command, OpenedSession, Reply, SessionId, SocketCall, SocketResult,
 };
 use crate::dispatch::{self, Answer, Wait, WaitKind};
+use crate::shard::record::Recording;
 use crate::store::{Quota, Transport};
 use stackd_base::{DropReason, Instant, Mib, PortId};
 use stackd_proto::v1::Errno;
@@ -86,6 +87,10 @@ impl Shard {
             Command::CaptureStart { devices, snap_len, sink, reply } => {
                 tell(reply, self.start_capture(&devices, snap_len, sink));
             }
+            Command::RecordStart { id, recording, cookies, reply } => {
+                tell(reply, Ok(self.start_recording(now, id, recording, &cookies)));
+            }
+            Command::RecordStop { id, reply } => tell(reply, Ok(self.core.stack.stop_recording(id))),
             Command::ShardInfo(reply) => tell(reply, Ok(self.info(now))),
             Command::Doctor(reply) => tell(reply, Ok(self.doctor())),
             Command::SessionOpen { process, closing, reply } => tell(reply, self.open_session(now, process, closing)),
@@ -306,6 +311,15 @@ impl Shard {
         let snap_len = if snap_len == 0 { DEFAULT_SNAP } else { snap_len };
         self.captures.start(ports, snap_len as usize, sink);
         Ok(interfaces)
+    }
+
+    fn start_recording(&mut self, now: Instant, id: u64, recording: Box<Recording>, cookies: &[u64]) -> Vec<u64> {
+        let stack = &mut self.core.stack;
+        stack.start_recording(id, recording);
+        let all = stack.sockets(now).filter(|s| cookies.contains(&s.cookie));
+        let found: Vec<_> = all.filter_map(|s| Some((s.cookie, s.sock?))).collect();
+        let taped = found.into_iter().filter(|&(_, sock)| stack.record_socket(now, id, sock).is_ok());
+        taped.map(|(cookie, _)| cookie).collect()
     }
 
     fn info(&self, _now: Instant) -> v1::ShardInfo {

@@ -144,6 +144,13 @@ pub struct End {
     pub digest: Option<u64>,
 }
 
+impl End {
+    /// From a block.
+    pub fn read(block: &[u8]) -> Option<Self> {
+        serde_json::from_slice(block).ok()
+    }
+}
+
 /// Why a recording ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -424,7 +431,7 @@ fn collect<'a>(file: &'a [u8], mut at: usize, flows: &mut BTreeMap<u32, Pieces<'
             BlockKind::State => flow.state = Some(payload),
             BlockKind::Calls => flow.calls.push(payload),
             BlockKind::End => {
-                flow.end = Some(serde_json::from_slice(payload).map_err(|_| damaged("an end without sense"))?);
+                flow.end = Some(End::read(payload).ok_or_else(|| damaged("an end without sense"))?);
             }
         }
     }
