@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use stackd_proto::{StatusError, connect, control_path};
 use tonic::{Status, transport::Channel};
 
-use crate::{capture, clients, doctor, ip, kill, nstat, sysctl, tc};
+use crate::{capture, clients, doctor, ip, kill, nstat, record, sysctl, tc};
 
 /// Inspect and tune a live stackd.
 #[derive(Clone, Debug, Parser)]
@@ -38,6 +38,7 @@ pub enum Command {
     Capture(capture::Args),
     Clients(clients::Args),
     Kill(kill::Args),
+    Record(record::Args),
     /// Check what a stackd needs, and say what to do
     Doctor,
     /// Print a completion script
@@ -119,6 +120,7 @@ pub async fn run(args: Args, out: &mut impl Write) -> Result<(), Failure> {
         Command::Capture(args) => capture::run(&args, &cx, out).await,
         Command::Clients(args) => clients::run(&args, &cx, out).await,
         Command::Kill(args) => kill::run(&args, &cx, out).await,
+        Command::Record(args) => record::run(&args, &cx).await,
         Command::Doctor => doctor::run(&cx, out).await,
         Command::Completions { shell } => {
             // The generator panics on a closed pipe (`netctl completions bash | head`): it writes to memory, we to the pipe.

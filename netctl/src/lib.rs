@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod ip;
 pub mod kill;
 pub mod nstat;
+pub mod record;
 pub mod sysctl;
 pub mod tc;
 pub mod units;
