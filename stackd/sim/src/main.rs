@@ -1,5 +1,6 @@
 //! `stackd-sim`: experiments in virtual time from the command line.
 
+mod replay;
 mod units;
 
 use anyhow::{Context, Result, bail};
@@ -8,6 +9,7 @@ use stackd_base::{Bandwidth, Duration};
 use stackd_sim::{Experiment, Report};
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Parser, Debug)]
 #[command(name = "stackd-sim", version, about = "Runs stackd's TCP over virtual links in virtual time")]
@@ -20,6 +22,7 @@ struct Cli {
 enum Command {
     /// One bulk flow over one bottleneck
     Run(Run),
+    Replay(replay::Command),
 }
 
 #[derive(Args, Debug)]
@@ -80,9 +83,10 @@ struct Run {
     every: Duration,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Command::Run(run) => run.run(),
+        Command::Run(run) => run.run().map(|()| ExitCode::SUCCESS),
+        Command::Replay(replay) => replay.run().map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
 }
 
