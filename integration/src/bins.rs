@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 /// Packages whose programs end-to-end tests start.
-const PACKAGES: &[&str] = &["stackd", "netctl", "ss-rs", "stackd-examples"];
+const PACKAGES: &[&str] = &["stackd", "stackd-sim", "netctl", "ss-rs", "stackd-examples"];
 
 /// The folder this program was built into (`target/debug` or `target/release`).
 pub fn dir() -> Result<PathBuf> {
