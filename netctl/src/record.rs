@@ -212,8 +212,8 @@ fn host_end(host: &Host) -> FlowEnd {
     let mut end = FlowEnd::default();
     if let Some((ip, len)) = prefix {
         end.address = match ip {
-            IpAddr::V4(a) => a.octets().to_vec().into(),
-            IpAddr::V6(a) => a.octets().to_vec().into(),
+            IpAddr::V4(a) => a.octets().to_vec(),
+            IpAddr::V6(a) => a.octets().to_vec(),
         };
         end.prefix_len = u32::from(*len);
     }
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(lowered("sport > :80"), not(Test::Local(end(0, 80))));
         assert_eq!(lowered("sport >= :80"), plain(Test::Local(end(80, 65_535))));
         assert_eq!(lowered("sport < :80"), not(Test::Local(end(80, 65_535))));
-        let net = FlowEnd { address: vec![10, 0, 0, 0].into(), prefix_len: 8, ..FlowEnd::default() };
+        let net = FlowEnd { address: vec![10, 0, 0, 0], prefix_len: 8, ..FlowEnd::default() };
         assert_eq!(lowered("dst 10.0.0.0/8"), plain(Test::Remote(net)));
     }
 

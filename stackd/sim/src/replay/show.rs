@@ -80,8 +80,8 @@ fn call_text(step: &Step) -> String {
         What::SetCongestion { name } => format!("congestion control {name}"),
         What::SetPortPaces(paces) => format!("device {}", if *paces { "paces" } else { "does not pace" }),
         What::RearmKeepalive => "keepalive set".into(),
-        What::GrantCookie(_) => "fast open cookie".into(),
-        What::FastOpenLesson => "fast open lesson".into(),
+        // Rare ones, in the program's own words.
+        other => format!("{other:?}"),
     }
 }
 

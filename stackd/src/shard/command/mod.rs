@@ -90,7 +90,10 @@ impl Shard {
             Command::RecordStart { id, recording, cookies, reply } => {
                 tell(reply, Ok(self.start_recording(now, id, recording, &cookies)));
             }
-            Command::RecordStop { id, reply } => tell(reply, Ok(self.core.stack.stop_recording(id))),
+            Command::RecordStop { id, reply } => {
+                self.core.stack.stop_recording(id);
+                tell(reply, Ok(()));
+            }
             Command::ShardInfo(reply) => tell(reply, Ok(self.info(now))),
             Command::Doctor(reply) => tell(reply, Ok(self.doctor())),
             Command::SessionOpen { process, closing, reply } => tell(reply, self.open_session(now, process, closing)),
