@@ -233,12 +233,13 @@ impl Stack {
         self.mib.inc(Mib::TcpExtListenOverflows);
         self.mib.inc(Mib::TcpExtListenDrops);
         if abort_on_overflow {
-            if let Some((conn, mut env)) = self.tcp_parts(child) {
-                conn.handle_abort(&mut env);
-            }
             self.mib.inc(Mib::TcpExtEmbryonicRsts);
-            self.mark_dirty(child);
-            self.after_event(now, child, store);
+            let flow = self.sockets.get(child).and_then(|s| Some(FlowKey::new(s.local, s.peer?)));
+            self.child_gone(child, listener);
+            self.free(child, store);
+            if let Some(flow) = flow {
+                self.reset_unknown(now, &flow, seg, len as u32);
+            }
         }
         // Else the SYN-ACK will be repeated, and with it this ACK: by then there may be room.
         Err(DropReason::TcpListenOverflow)

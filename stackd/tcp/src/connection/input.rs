@@ -3,7 +3,7 @@
 use super::Connection;
 use crate::record::What;
 use crate::seam::{CloseReason, Env, Event, Ingress, Place, State};
-use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib};
+use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib, SeqNum};
 use stackd_wire::{EcnCodepoint, TcpRepr};
 
 /// RFC 7323, 5.5: TS.Recent is no longer valid after 24 days.
@@ -199,7 +199,7 @@ impl Connection {
         self.stats.last_recv = now;
         self.probes_answered(now, env);
         self.handle_ack(now, seg, pos, len, env);
-        if let Some(done) = self.after_ack(now, env) {
+        if let Some(done) = self.after_ack(now, ack, env) {
             return done;
         }
         self.take_text(now, seg, len, ip, env)
@@ -214,7 +214,7 @@ impl Connection {
     }
 
     /// What the acknowledgment of our FIN means (RFC 9293, 3.10.7.4, fifth).
-    fn after_ack(&mut self, now: Instant, env: &mut Env<'_>) -> Option<Ingress> {
+    fn after_ack(&mut self, now: Instant, ack: SeqNum, env: &mut Env<'_>) -> Option<Ingress> {
         let fin_acked = self.fin_sent && self.una == self.nxt && self.una == self.written + 2;
         if !fin_acked {
             return None;
@@ -223,6 +223,13 @@ impl Connection {
             State::FinWait1 => {
                 self.state = State::FinWait2;
                 self.timer = None;
+                // tcp(7), TCP_LINGER2 below zero: an orphan does not wait for the peer's FIN. As Linux: it is reset.
+                if self.app_closed && env.cfg.fin_timeout.is_zero() {
+                    env.mib.inc(Mib::TcpExtTCPAbortOnData);
+                    self.finish(CloseReason::Aborted, env);
+                    self.due.rst_seq = Some(ack);
+                    return Some(refuse(DropReason::TcpAbort));
+                }
                 if self.app_closed {
                     self.linger_at = Some(now + env.cfg.fin_timeout);
                 }
@@ -425,11 +432,12 @@ impl Connection {
             return self.text_after_fin(now, start, end, len, env);
         }
         if len > 0 && self.app_closed {
-            // RFC 9293, 3.10.7.4 / RFC 2525, 2.17: data nobody will read: RST.
+            // RFC 9293, 3.10.7.4 / RFC 2525, 2.17: data nobody will read: RST. It answers this segment, so its number is SEG.ACK
+            // (3.5.2: "If the incoming segment has an ACK field, the reset takes its sequence number from the ACK field").
             if end > self.rcv_nxt as i64 {
                 env.mib.inc(Mib::TcpExtTCPAbortOnData);
                 self.finish(CloseReason::Aborted, env);
-                self.due.rst = true;
+                self.due.rst_seq = seg.ack;
                 return refuse(DropReason::TcpAbort);
             }
         }

@@ -343,6 +343,11 @@ impl Connection {
             return;
         }
         self.handle_shutdown_write(now, env);
+        if self.state == State::FinWait2 && env.cfg.fin_timeout.is_zero() {
+            env.mib.inc(Mib::TcpExtTCPAbortOnLinger);
+            self.handle_abort(env);
+            return;
+        }
         if self.state == State::FinWait2 {
             self.linger_at = Some(now + env.cfg.fin_timeout);
         }

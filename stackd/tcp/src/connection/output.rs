@@ -30,8 +30,9 @@ impl Connection {
         }
         if let Some(seq) = self.due.rst_seq.take() {
             env.mib.inc(Mib::TcpOutRsts);
-            let repr = TcpRepr { ack: None, seq, ..self.header(0, TcpFlags::RST, now, env.cfg, env, 0) };
-            return Some(plain(TcpRepr { ack: None, ..repr }));
+            // As for a segment that finds no connection: bare, without a window.
+            let (src_port, dst_port) = (self.flow.src_port, self.flow.dst_port);
+            return Some(plain(TcpRepr { src_port, dst_port, seq, flags: TcpFlags::RST, ..TcpRepr::default() }));
         }
         match self.state {
             State::Closed => return None,
