@@ -76,6 +76,22 @@ impl HeapStore {
         (f.rx_tail, out)
     }
 
+    /// In-order bytes that wait to be read.
+    pub fn readable(&self, fifo: FifoId) -> usize {
+        self.fifos.get(fifo.0 as usize).map_or(0, |f| (f.rx_head - f.rx_tail) as usize)
+    }
+
+    /// What `read` would return, left where it is (`MSG_PEEK`).
+    pub fn peek(&self, fifo: FifoId, most: usize) -> Vec<u8> {
+        let n = most.min(self.readable(fifo));
+        self.fifos.get(fifo.0 as usize).map_or_else(Vec::new, |f| f.rx.range(..n).copied().collect())
+    }
+
+    /// What `receive` would return, left where it is.
+    pub fn peek_datagram(&self, fifo: FifoId) -> Option<(SocketAddr, &[u8])> {
+        self.fifos.get(fifo.0 as usize)?.datagrams.front().map(|d| (d.from, &*d.data))
+    }
+
     /// The oldest datagram, and whether it was the last (for `Stack::rx_drained`).
     pub fn receive(&mut self, fifo: FifoId) -> Option<(SocketAddr, Box<[u8]>, bool)> {
         let f = self.fifos.get_mut(fifo.0 as usize)?;

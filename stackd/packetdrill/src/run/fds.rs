@@ -1,0 +1,55 @@
+//! Descriptors by the numbers that the script gives them.
+
+use super::epoll::Epoll;
+use stackd_base::SockId;
+use std::collections::BTreeMap;
+
+/// A socket's descriptor.
+#[derive(Clone, Debug)]
+pub struct SocketFd {
+    /// Which socket of the stack.
+    pub sock: SockId,
+    /// `SOCK_STREAM`.
+    pub stream: bool,
+    /// `O_NONBLOCK`.
+    pub nonblock: bool,
+    /// The connection of the script that it is.
+    pub flow: Option<usize>,
+}
+
+/// What a descriptor refers to.
+#[derive(Clone, Debug)]
+pub enum Fd {
+    /// A socket.
+    Socket(SocketFd),
+    /// An epoll instance.
+    Epoll(Epoll),
+}
+
+/// Open descriptors.
+#[derive(Clone, Debug, Default)]
+pub struct Fds(pub BTreeMap<i64, Fd>);
+
+impl Fds {
+    /// The socket behind a number.
+    pub fn socket(&self, n: i64) -> Option<&SocketFd> {
+        match self.0.get(&n) {
+            Some(Fd::Socket(s)) => Some(s),
+            _ => None,
+        }
+    }
+    /// The socket behind a number, to be changed.
+    pub fn socket_mut(&mut self, n: i64) -> Option<&mut SocketFd> {
+        match self.0.get_mut(&n) {
+            Some(Fd::Socket(s)) => Some(s),
+            _ => None,
+        }
+    }
+    /// The epoll instance behind a number.
+    pub fn epoll_mut(&mut self, n: i64) -> Option<&mut Epoll> {
+        match self.0.get_mut(&n) {
+            Some(Fd::Epoll(e)) => Some(e),
+            _ => None,
+        }
+    }
+}
