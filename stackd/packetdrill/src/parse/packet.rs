@@ -259,7 +259,7 @@ impl Parser<'_> {
                 if bytes > 40 {
                     return self.fail(&format!("the options take {bytes} bytes; a header has room for 40"));
                 }
-                if bytes % 4 != 0 {
+                if !bytes.is_multiple_of(4) {
                     return self.fail(&format!("the options take {bytes} bytes: pad them with nop to a multiple of 4"));
                 }
                 tcp.options = Some(options);
@@ -397,7 +397,7 @@ impl Parser<'_> {
             _ => return Ok(Vec::new()),
         };
         let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
-        let Some(digits) = digits.filter(|d| d.len() % 2 == 0) else {
+        let Some(digits) = digits.filter(|d| d.len().is_multiple_of(2)) else {
             return self.fail("want an even number of hexadecimal digits");
         };
         self.at += 1;

@@ -188,9 +188,9 @@ impl Runner<'_> {
         let Some(first) = views.first() else { return format!("{at} > (no IP packet)") };
         let tcp = match wanted {
             Wanted::Tcp(i) => views.last().and_then(View::tcp).map(|(last, _)| {
-                let mut t = self.flows[i].to_script(&last);
+                let mut t = self.flows[i].script(&last);
                 if let Some((f, _)) = first.tcp() {
-                    t.seq = self.flows[i].to_script(&f).seq;
+                    t.seq = self.flows[i].script(&f).seq;
                 }
                 t.len = sent.iter().map(|s| s.payload_len() as u16).fold(0, u16::wrapping_add);
                 t
@@ -220,8 +220,8 @@ impl Runner<'_> {
             self.flows[i].local = views[0].ends().src;
         }
         // CWR stands on the first segment, FIN and PSH on the last.
-        let mut whole = self.flows[i].to_script(last);
-        whole.seq = self.flows[i].to_script(first).seq;
+        let mut whole = self.flows[i].script(last);
+        whole.seq = self.flows[i].script(first).seq;
         whole.flags |= first.flags & flag::CWR;
         compare(script, &whole, parsed.iter().map(|(_, p)| p.len()).sum())?;
         if let Some(ports) = script.ports
@@ -237,7 +237,7 @@ impl Runner<'_> {
 
     fn check_options(&mut self, i: usize, script: &Tcp, live: &Tcp) -> Result<(), String> {
         let Some(wanted) = &script.options else { return Ok(()) };
-        let got = self.flows[i].to_script(live).options.unwrap_or_default();
+        let got = self.flows[i].script(live).options.unwrap_or_default();
         let mut got = got.into_iter();
         for want in wanted {
             let Some(mut have) = got.next() else { return Err(format!("the option {want} is missing")) };

@@ -83,7 +83,7 @@ impl Flow {
     ///
     /// # Errors
     /// A timestamp that is echoed and was never sent.
-    pub fn to_live(&mut self, tcp: &Tcp, ecr_scaled: bool) -> Result<Tcp, String> {
+    pub fn live(&mut self, tcp: &Tcp, ecr_scaled: bool) -> Result<Tcp, String> {
         let syn = tcp.flags & flag::SYN != 0;
         let acks = tcp.flags & flag::ACK != 0;
         match self.stage {
@@ -156,7 +156,7 @@ impl Flow {
     }
 
     /// A segment of ours in the script's numbers.
-    pub fn to_script(&self, live: &Tcp) -> Tcp {
+    pub fn script(&self, live: &Tcp) -> Tcp {
         let syn = live.flags & flag::SYN != 0;
         let local = self.local_offset(syn);
         let remote = if syn { 0 } else { self.remote_isn };

@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::wire::{Ends, build_icmp, build_tcp, build_udp, code_of, type_of, wrap};
 use std::net::SocketAddr;
 
+/// Bytes of all headers and of the payload of a segment, for a device that merges.
+type Lengths = (usize, usize);
+
 /// First port of peers.
 const PEER_PORT: u16 = 40_000;
 
@@ -32,10 +35,10 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn inject_tcp(&mut self, line: u32, packet: &Packet, t: &Tcp) -> Result<(Vec<u8>, Option<(usize, usize)>)> {
+    fn inject_tcp(&mut self, line: u32, packet: &Packet, t: &Tcp) -> Result<(Vec<u8>, Option<Lengths>)> {
         let i = self.flow_for_segment(line, t)?;
         let scaled = self.cfg.ts_ecr_scaled;
-        let live = match self.flows[i].to_live(t, scaled) {
+        let live = match self.flows[i].live(t, scaled) {
             Ok(live) => live,
             Err(text) => return Err(self.mismatch(line, text)),
         };

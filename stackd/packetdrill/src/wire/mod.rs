@@ -31,7 +31,7 @@ pub mod proto {
 pub fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u64;
     for part in parts {
-        debug_assert!(part.len() % 2 == 0 || std::ptr::eq(*part, *parts.last().expect("not empty")));
+        debug_assert!(part.len().is_multiple_of(2) || std::ptr::eq(*part, *parts.last().expect("not empty")));
         for pair in part.chunks(2) {
             sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
         }

@@ -72,12 +72,12 @@ fn one(kind: u8, data: &[u8]) -> TcpOption {
         (2, 2) => TcpOption::Mss(u16::from_be_bytes([data[0], data[1]])),
         (3, 1) => TcpOption::WindowScale(data[0]),
         (4, 0) => TcpOption::SackOk,
-        (5, n) if n % 8 == 0 => TcpOption::Sack((0..n / 8).map(|i| (word(i * 8), word(i * 8 + 4))).collect()),
+        (5, n) if n.is_multiple_of(8) => TcpOption::Sack((0..n / 8).map(|i| (word(i * 8), word(i * 8 + 4))).collect()),
         (8, 8) => TcpOption::Timestamp { val: word(0), ecr: word(4) },
         (34, _) => TcpOption::FastOpen(data.to_vec()),
         (254, _) if data.starts_with(&FAST_OPEN_MAGIC) => TcpOption::FastOpenExp(data[2..].to_vec()),
         (19, _) => TcpOption::Md5(data.to_vec()),
-        (172 | 174, n) if n % 3 == 0 => TcpOption::AccEcn {
+        (172 | 174, n) if n.is_multiple_of(3) => TcpOption::AccEcn {
             e1_first: kind == 174,
             counters: data.chunks(3).map(|c| u32::from_be_bytes([0, c[0], c[1], c[2]])).collect(),
         },
