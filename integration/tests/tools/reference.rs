@@ -30,10 +30,12 @@ fn page(described: &Value) -> Result<String> {
     let mut out = String::from(
         "# Sysctl reference\n\nGenerated from the running daemon's registry (`netctl sysctl -a -d`); a test keeps it current. Names, units and \
          meaning are\nLinux's where Linux has the key. `netctl sysctl -w KEY=VALUE` changes them while stackd runs, `[sysctl]` in the \
-         configuration at start.\n",
+         configuration at start.\n\nKeys of `net.ipv4.conf.all` and `net.ipv6.conf.all` exist for every interface (`net.ipv6.conf.eth0.accept_ra`) and for `default`, which \
+         is\nwhat interfaces that come later begin with. A write to `all` writes every interface's.\n",
     );
+    let per_interface = |name: &str| name.contains(".conf.default.") || name.contains(".conf.lo.");
     let mut group = String::new();
-    for (name, entry) in described.as_object().context("not an object")? {
+    for (name, entry) in described.as_object().context("not an object")?.iter().filter(|(n, _)| !per_interface(n)) {
         let (prefix, _) = name.rsplit_once('.').context("a key without a group")?;
         if prefix != group {
             group = prefix.to_owned();

@@ -102,6 +102,12 @@ pub(super) fn text(a: &Address) -> String {
         let _ = write!(out, " brd {}", show(&a.broadcast));
     }
     let _ = write!(out, " scope {}{}", scope_word(a.scope()), flag_words(a.flags));
+    if a.valid_lifetime_s.is_some() {
+        out.push_str(" dynamic");
+    }
+    if a.flags & 0x100 != 0 {
+        out.push_str(" mngtmpaddr");
+    }
     let label = if a.label.is_empty() { &a.device } else { &a.label };
     let _ = writeln!(out, " {}", if v6 { "" } else { label });
     let life = |s: Option<u32>| s.map_or("forever".to_owned(), |s| format!("{s}sec"));

@@ -45,10 +45,16 @@ async fn list(
         match word {
             "table" => request.table = words.parse(word, "main, local, all or a number", table)?,
             "dev" | "oif" => request.device = words.value(word)?.to_owned(),
+            "cache" => request.cache = true,
             other => {
                 return Err(Failure::usage(format!("Error: either \"{other}\" is a garbage or it came too early.")));
             }
         }
+    }
+    if flush && request.cache {
+        return Err(Failure::usage(
+            "what was learnt about destinations goes by itself when its time is over; it cannot be flushed",
+        ));
     }
     if flush && !given {
         return Err(Failure::usage("\"ip route flush\" requires arguments: \"dev DEV\" or \"table TABLE\"."));
@@ -106,7 +112,7 @@ async fn get(mut words: Words<'_>, flags: Flags, cx: &Context, out: &mut impl Wr
     writeln!(out, "{line}")?;
     match answer.path_mtu {
         0 => writeln!(out, "    cache ")?,
-        mtu => writeln!(out, "    cache mtu {mtu} ")?,
+        mtu => writeln!(out, "    cache expires {}sec mtu {mtu} ", answer.path_mtu_expires_s)?,
     }
     Ok(())
 }
@@ -181,7 +187,8 @@ pub(super) fn text(r: &Route) -> String {
     if r.onlink {
         put("onlink", " ");
     }
-    put("mtu", &number(r.mtu));
+    put(if r.mtu_lock { "mtu lock" } else { "mtu" }, &number(r.mtu));
+    put("hoplimit", &number(r.hoplimit));
     put("advmss", &number(r.advmss));
     put("rto_min", &if r.rto_min_ms == 0 { String::new() } else { format!("{}ms", r.rto_min_ms) });
     put("initcwnd", &number(r.initcwnd));
@@ -196,6 +203,17 @@ pub(super) fn text(r: &Route) -> String {
             _ => "",
         },
     );
+    put("expires", &r.expires_s.map_or_else(String::new, |s| format!("{s}sec")));
+    if is_v6(&r.destination) && (r.protocol == "ra" || r.preference != 0) {
+        put(
+            "pref",
+            match r.preference.signum() {
+                -1 => "low",
+                0 => "medium",
+                _ => "high",
+            },
+        );
+    }
     out
 }
 
@@ -206,6 +224,7 @@ fn to_json(r: &Route) -> serde_json::Value {
         "type": type_word(r.r#type()), "dst": destination(r), "gateway": addr(&r.gateway), "dev": r.device, "protocol": r.protocol,
         "prefsrc": addr(&r.preferred_source), "metric": some(r.metric), "mtu": some(r.mtu), "advmss": some(r.advmss),
         "initcwnd": some(r.initcwnd), "initrwnd": some(r.initrwnd), "table": r.table, "rto_min_ms": some(r.rto_min_ms),
+        "expires": r.expires_s, "hoplimit": some(r.hoplimit),
         "cc_algo": (!r.congestion_control.is_empty()).then_some(&r.congestion_control),
     })
 }
@@ -230,8 +249,17 @@ pub(super) fn route(words: &mut Words<'_>, flags: Flags) -> Result<Route, Failur
                 scope_given = true;
             }
             "mtu" => {
-                words.eat("lock");
+                r.mtu_lock = words.eat("lock");
                 r.mtu = words.number(word)?;
+            }
+            "hoplimit" => r.hoplimit = words.number(word)?,
+            "pref" => {
+                let pref = |t: &str| ["low", "medium", "high"].iter().position(|w| *w == t).map(|n| n as i32 - 1);
+                r.preference = words.parse(word, "low, medium or high", pref)?;
+            }
+            "expires" => {
+                let text = words.value(word)?;
+                return Err(Failure::usage(format!("Error: routes that expire ({text}) come from routers only.")));
             }
             "advmss" => r.advmss = words.number(word)?,
             "initcwnd" => r.initcwnd = words.number(word)?,

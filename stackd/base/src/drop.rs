@@ -43,6 +43,8 @@ reasons! {
     IcmpInvalid, "Malformed ICMP message or wrong ICMP checksum.";
     IcmpUnsolicited, "ICMP error that matches none of our flows, or whose sequence number lies outside the window.";
     IcmpIgnored, "ICMP type that this stack ignores by policy.";
+    DadFailed, "Duplicate address detection: somebody else has the address.";
+    RedirectInvalid, "ICMP redirect that is not from the present gateway, or names none of the link.";
     NdpInvalid, "Neighbour discovery message violates RFC 4861's checks.";
     UdpInvalid, "UDP header inconsistent with the packet.";
     UdpChecksum, "UDP checksum is wrong.";

@@ -1,6 +1,6 @@
 //! The addresses of this stack, what is for us, and which source to use.
 
-use stackd_base::PortId;
+use stackd_base::{Instant, PortId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -107,6 +107,21 @@ impl Address {
     }
 }
 
+/// How an address stands: duplicate address detection, and lifetimes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AddrState {
+    /// Nobody knows yet whether it is unique (RFC 4862, 2): it is not used, and packets to it are not for us.
+    pub tentative: bool,
+    /// It is not: somebody else has it. It stays tentative.
+    pub dadfailed: bool,
+    /// When it goes; `None`: never.
+    pub valid_until: Option<Instant>,
+    /// When it becomes deprecated; `None`: never.
+    pub preferred_until: Option<Instant>,
+    /// A router advertisement made it.
+    pub autoconf: bool,
+}
+
 /// What a destination address is to this stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
@@ -124,7 +139,10 @@ pub enum Class {
 #[derive(Debug, Default)]
 pub struct AddrTable {
     addrs: Vec<Address>,
+    /// Those that are ours in deed: all but tentative ones.
     local: BTreeMap<IpAddr, PortId>,
+    /// Of those that have anything to say; others are as `AddrState::default()`.
+    states: BTreeMap<IpAddr, AddrState>,
     broadcast: BTreeSet<(PortId, Ipv4Addr)>,
     /// Groups by interface, with the number of reasons to be in them.
     groups: BTreeMap<(PortId, IpAddr), u32>,
@@ -136,8 +154,7 @@ impl AddrTable {
         let a = address.addr;
         let max = if a.is_ipv4() { 32 } else { 128 };
         let limited = matches!(a, IpAddr::V4(v) if v.is_broadcast());
-        if a.is_multicast() || a.is_unspecified() || limited || address.prefix_len > max || self.local.contains_key(&a)
-        {
+        if a.is_multicast() || a.is_unspecified() || limited || address.prefix_len > max || self.has(a) {
             return false;
         }
         address.secondary =
@@ -158,6 +175,7 @@ impl AddrTable {
         let i = self.addrs.iter().position(|a| a.port == port && a.addr == addr)?;
         let gone = self.addrs.remove(i);
         self.local.remove(&addr);
+        self.states.remove(&addr);
         if let Some(b) = gone.broadcast()
             && !self.on(port).any(|a| a.broadcast() == Some(b))
         {
@@ -178,6 +196,31 @@ impl AddrTable {
     pub fn set_deprecated(&mut self, addr: IpAddr, deprecated: bool) {
         for a in self.addrs.iter_mut().filter(|a| a.addr == addr) {
             a.deprecated = deprecated;
+        }
+    }
+
+    /// Whether it is an address of an interface, tentative or not.
+    pub fn has(&self, addr: IpAddr) -> bool {
+        self.local.contains_key(&addr) || self.states.contains_key(&addr)
+    }
+
+    /// How an address stands.
+    pub fn state(&self, addr: IpAddr) -> AddrState {
+        self.states.get(&addr).copied().unwrap_or_default()
+    }
+
+    /// Changes how an address stands.
+    pub fn set_state(&mut self, addr: IpAddr, state: AddrState) {
+        let Some(port) = self.addrs.iter().find(|a| a.addr == addr).map(|a| a.port) else { return };
+        if state.tentative {
+            self.local.remove(&addr);
+        } else {
+            self.local.insert(addr, port);
+        }
+        if state == AddrState::default() {
+            self.states.remove(&addr);
+        } else {
+            self.states.insert(addr, state);
         }
     }
 
@@ -276,13 +319,21 @@ impl AddrTable {
         let want = Scope::of(dst.into());
         let rank = |a: &&Address| {
             let IpAddr::V6(s) = a.addr else { return None };
+            // RFC 6724, 4: "tentative" addresses are no candidates.
+            if self.state(a.addr).tentative {
+                return None;
+            }
             // A link-local address is only meaningful on its own link.
             if a.port != port && a.scope != Scope::Global && want != Scope::Host {
                 return None;
             }
             let reaches = a.scope <= want;
             let common = (s.to_bits() ^ dst.to_bits()).leading_zeros();
-            Some((s == dst, reaches, !a.deprecated, a.scope == want, a.port == port, label(s) == label(dst), common))
+            // Rule 8, RFC 6724, 2.2: the common prefix counts "up to the length of S's prefix".
+            let common = common.min(u32::from(a.prefix_len));
+            // Among those that reach, the narrowest scope (rule 2); among those that do not, the widest.
+            let nearest = if reaches { a.scope as u8 } else { u8::MAX - a.scope as u8 };
+            Some((s == dst, reaches, nearest, !a.deprecated, a.port == port, label(s) == label(dst), common))
         };
         // `rev`: among equals the first added wins.
         self.addrs.iter().rev().filter_map(|a| Some((rank(&a)?, a.addr))).max_by_key(|(r, _)| *r).map(|(_, a)| a)
@@ -324,13 +375,16 @@ pub fn solicited_node(a: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(BASE | a.to_bits() & 0xff_ffff)
 }
 
-/// RFC 6724, 2.1: the labels of the default policy table that matter here.
+/// RFC 6724, 2.1: the labels of the default policy table, longest prefix first.
 fn label(a: Ipv6Addr) -> u8 {
     match a.segments() {
         _ if a.is_loopback() => 0,
         [0, 0, 0, 0, 0, 0xffff, ..] => 4,
-        [0x2002, ..] => 2,
+        [0, 0, 0, 0, 0, 0, ..] => 3,
         [0x2001, 0, ..] => 5,
+        [0x2002, ..] => 2,
+        [0x3ffe, ..] => 12,
+        [s, ..] if s & 0xffc0 == 0xfec0 => 11,
         [s, ..] if s & 0xfe00 == 0xfc00 => 13,
         _ => 1,
     }
@@ -395,5 +449,44 @@ mod tests {
         assert_eq!(s("2001:db8:1::9"), Some(ip("2001:db8::1")));
         assert_eq!(s("fd00:1::9"), Some(ip("fd00::1")));
         assert_eq!(s("ff02::1"), Some(ip("fe80::1")));
+    }
+
+    /// RFC 6724, 5: each rule decides where those before it do not; and 10.1's examples.
+    #[test]
+    fn source_address_selection_rule_by_rule() {
+        let pick = |addrs: &[(u32, &str, u8)], deprecated: &str, dst: &str| {
+            let mut t = AddrTable::default();
+            for &(port, a, len) in addrs {
+                assert!(t.add(addr(port, a, len)));
+            }
+            if !deprecated.is_empty() {
+                t.set_deprecated(ip(deprecated), true);
+            }
+            t.select_source(PortId(2), ip(dst), ip(dst)).expect("a source").to_string()
+        };
+        // Rule 1: the same address.
+        assert_eq!(pick(&[(2, "2001:db8::1", 64), (2, "2001:db8::2", 64)], "", "2001:db8::2"), "2001:db8::2");
+        // Rule 2: appropriate scope: a link-local destination wants the narrow one, a global destination never gets it.
+        assert_eq!(pick(&[(2, "fe80::1", 64), (2, "2001:db8:2::1", 64)], "", "2001:db8:1::1"), "2001:db8:2::1");
+        assert_eq!(pick(&[(2, "2001:db8:2::1", 64), (2, "fe80::1", 64)], "", "ff02::1"), "fe80::1");
+        // Rule 2 before rule 3: it was the other way round here.
+        assert_eq!(pick(&[(2, "2001:db8:2::1", 64), (2, "fe80::1", 64)], "fe80::1", "fe80::9"), "fe80::1");
+        // Rule 3: no deprecated address, though its prefix is longer.
+        assert_eq!(
+            pick(&[(2, "2001:db8:1::2", 64), (2, "2001:db8:3::2", 64)], "2001:db8:1::2", "2001:db8:1::9"),
+            "2001:db8:3::2"
+        );
+        // Rule 5: the outgoing interface's.
+        assert_eq!(pick(&[(3, "2001:db8:1::2", 64), (2, "2001:db8:3::2", 64)], "", "2001:db8:1::9"), "2001:db8:3::2");
+        // Rule 6: the label: 6to4 to 6to4, unique local to unique local, Teredo not to native.
+        assert_eq!(
+            pick(&[(2, "2001:db8:1::2", 64), (2, "2002:c633:6401::d5e3", 64)], "", "2002:c633:6401::1"),
+            "2002:c633:6401::d5e3"
+        );
+        assert_eq!(pick(&[(2, "2001:db8:1::2", 64), (2, "fd00::2", 64)], "", "fd01::1"), "fd00::2");
+        assert_eq!(pick(&[(2, "2001::2", 64), (2, "2610::2", 64)], "", "2001:db8::1"), "2610::2");
+        // Rule 8: the longest common prefix, no further than the source's own prefix.
+        assert_eq!(pick(&[(2, "2001:db8:3::2", 64), (2, "2001:db8:1::2", 64)], "", "2001:db8:1::1"), "2001:db8:1::2");
+        assert_eq!(pick(&[(2, "2001:db8:1::ff", 64), (2, "2001:db8:1::2", 64)], "", "2001:db8:1::3"), "2001:db8:1::ff");
     }
 }

@@ -146,6 +146,10 @@ impl IpLayer {
                 env.mib.inc(Mib::IcmpInEchoReps);
                 Err(DropReason::IcmpIgnored)
             }
+            IcmpRepr::Other { kind: 5, rest, .. } => {
+                env.mib.inc(Mib::IcmpInRedirects);
+                self.redirect_v4_in(env, a.port, a.src, rest.into(), &m[icmp::HEADER_LEN..]).map(|()| None)
+            }
             IcmpRepr::Other { .. } => Err(DropReason::IcmpIgnored),
             error => {
                 env.mib.inc(match error {
@@ -219,7 +223,7 @@ impl IpLayer {
 
     /// Takes a path MTU into the cache. False: no smaller than what was known.
     pub fn learn_mtu(&mut self, now: Instant, dst: IpAddr, mtu: u32) -> bool {
-        let learnt = self.pmtu.learn(now, dst, mtu, now + self.config.mtu_expires);
+        let learnt = self.exceptions.learn_mtu(now, dst, mtu, now + self.config.mtu_expires);
         self.generation += u64::from(learnt);
         learnt
     }
@@ -237,9 +241,9 @@ impl IpLayer {
 }
 
 /// The packet an ICMP error quotes.
-struct Quoted<'a> {
-    src: IpAddr,
-    dst: IpAddr,
+pub(crate) struct Quoted<'a> {
+    pub src: IpAddr,
+    pub dst: IpAddr,
     protocol: u8,
     total_len: u32,
     transport: &'a [u8],
@@ -247,7 +251,7 @@ struct Quoted<'a> {
 }
 
 impl<'a> Quoted<'a> {
-    fn parse(b: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(b: &'a [u8]) -> Option<Self> {
         match b.first()? >> 4 {
             4 => {
                 let (ip, len) = Ipv4Repr::parse_quoted(b).ok()?;

@@ -1,5 +1,6 @@
 //! Interfaces: what `ip link` and `tc` show, and the queue in front of the device.
 
+use crate::ip::IfConf;
 use crate::packet::Packet;
 use core::fmt;
 use stackd_base::{DropReason, Instant, PortId, Rng};
@@ -57,6 +58,8 @@ pub struct Port {
     pub config: PortConfig,
     /// Administratively up.
     pub up: bool,
+    /// `net.ipv4.conf.IF.*` and `net.ipv6.conf.IF.*`.
+    pub conf: IfConf,
     /// Counters.
     pub stats: PortStats,
     qdisc: Box<dyn Qdisc<Packet>>,
@@ -77,7 +80,7 @@ impl fmt::Debug for Port {
 impl Port {
     /// An interface that is up.
     pub fn new(id: PortId, config: PortConfig, qdisc: Box<dyn Qdisc<Packet>>) -> Self {
-        Self { id, config, up: true, stats: PortStats::default(), qdisc, splitting: None }
+        Self { id, config, up: true, conf: IfConf::default(), stats: PortStats::default(), qdisc, splitting: None }
     }
 
     /// The queue.

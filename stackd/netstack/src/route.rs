@@ -80,12 +80,25 @@ pub struct RouteOptions {
     pub hoplimit: Option<u8>,
     /// Data is acknowledged at once always; acts on live connections too.
     pub quickack: bool,
+    /// RFC 4191, 2.1: of two routes alike the one with the higher preference is taken: -1 low, 0 medium, 1 high.
+    pub pref: i8,
 }
 
 impl RouteOptions {
     /// Something in it concerns how a TCP connection behaves, beyond the sizes and limits of its packets.
     pub const fn tunes_tcp(&self) -> bool {
-        let Self { congctl, rto_min, initcwnd, initrwnd, advmss: _, mtu: _, mtu_lock: _, hoplimit: _, quickack } = self;
+        let Self {
+            congctl,
+            rto_min,
+            initcwnd,
+            initrwnd,
+            advmss: _,
+            mtu: _,
+            mtu_lock: _,
+            hoplimit: _,
+            quickack,
+            pref: _,
+        } = self;
         congctl.is_some() || rto_min.is_some() || initcwnd.is_some() || initrwnd.is_some() || *quickack
     }
 }
@@ -148,9 +161,13 @@ impl RouteTable {
             return Err(RouteError::Invalid);
         }
         let bucket = self.bucket_mut(route.dst);
-        let at = bucket.partition_point(|r| r.metric < route.metric);
-        // The same metric through another interface is a different route in IPv6 (and for on-link routes of two interfaces).
-        let same = bucket.iter().position(|r| r.metric == route.metric && (v4 || r.port == route.port));
+        let order = |r: &Route| (r.metric, core::cmp::Reverse(r.options.pref));
+        let at = bucket.partition_point(|r| order(r) <= order(&route));
+        // The same metric through another interface is a different route in IPv6 (and for on-link routes of two interfaces), and so is
+        // another default router (RFC 4861, 6.3.4: "a default router list").
+        let routers =
+            |r: &Route| r.origin == RouteOrigin::Ra && route.origin == RouteOrigin::Ra && r.gateway != route.gateway;
+        let same = bucket.iter().position(|r| r.metric == route.metric && (v4 || r.port == route.port) && !routers(r));
         match same {
             Some(i) if replace => bucket[i] = route,
             Some(_) => return Err(RouteError::Exists),

@@ -49,13 +49,26 @@ fn build(
     let mut stack =
         Stack::new(StackConfig { shard: ShardId(shard as u8), shards: config.workers, ..StackConfig::default() }, seed);
     let mut store = Store::default();
-    for (name, value) in &config.sysctls {
+    // What is written for `default` is what interfaces begin with, what is written for `all` or for one of them comes after that.
+    let stage = |name: &str| match name.replace('/', ".").splitn(5, '.').collect::<Vec<_>>()[..] {
+        ["net", "ipv4" | "ipv6", "conf", "all", _] => 1,
+        ["net", "ipv4" | "ipv6", "conf", subject, _] if subject != "default" => 2,
+        _ => 0,
+    };
+    let mut sysctls: Vec<_> = config.sysctls.iter().collect();
+    sysctls.sort_by_key(|(name, _)| stage(name));
+    let mut declared = false;
+    for (name, value) in sysctls {
+        if stage(name) > 0 && !declared {
+            declare(&mut stack, config);
+            declared = true;
+        }
         stack.sysctl_set(now, name, value, &mut store).map_err(|e| config.sysctl_error(args, name, e))?;
     }
     stack.add_loopback();
     for (index, device) in config.devices.iter().enumerate() {
         let open = ports.iter().find(|p| p.id == device::port_id(index));
-        add_device(&mut stack, config, args, index, device, open)?;
+        add_device(&mut stack, now, config, args, index, device, open)?;
     }
     for (index, route) in config.routes.iter().enumerate() {
         add_route(stack.ip_mut(), config, args, index, route)?;
@@ -69,8 +82,16 @@ fn build(
     Ok(stack)
 }
 
+fn declare(stack: &mut Stack, config: &Config) {
+    stack.declare_interface("lo");
+    for device in &config.devices {
+        stack.declare_interface(&device.name);
+    }
+}
+
 fn add_device(
     stack: &mut Stack,
+    now: Instant,
     config: &Config,
     args: &Args,
     index: usize,
@@ -92,23 +113,17 @@ fn add_device(
         Err(why) => return fail("qdisc", &why),
     };
     let port = PortConfig { name: device.name.clone(), mac: MacAddr(mac), mtu: device.mtu, loopback: false, caps };
-    let id = stack.ip_mut().add_port(port, qdisc);
+    let id = stack.add_port_with(port, qdisc);
     if device.mtu >= 1280 {
         // RFC 4291, 2.1: "All interfaces are required to have at least one Link-Local unicast address".
-        stack.ip_mut().add_address(address(link_local(mac).into(), 64, id));
+        stack.add_link_local(now, id);
     }
     for a in &device.addresses {
-        if !stack.ip_mut().add_address(address(a.addr, a.len, id)) {
+        if !stack.add_address_checked(now, address(a.addr, a.len, id), false) {
             return fail("addresses", &format!("{a} cannot be an address of {}, or is given twice", device.name));
         }
     }
     Ok(())
-}
-
-/// RFC 4291, appendix A: the modified EUI-64 of an Ethernet address under fe80::/64.
-fn link_local(mac: [u8; 6]) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.map(u16::from);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
 }
 
 fn add_route(
@@ -174,16 +189,4 @@ fn add_route(
 
 fn unspecified(v4: bool) -> IpAddr {
     if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_local_address_is_the_modified_eui64() {
-        // RFC 2464, 4: 34-56-78-9A-BC-DE has the interface identifier 36-56-78-FF-FE-9A-BC-DE.
-        let got = link_local([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
-        assert_eq!(got, "fe80::3656:78ff:fe9a:bcde".parse::<Ipv6Addr>().expect("an address"));
-    }
 }

@@ -41,6 +41,8 @@ pub struct RouterAdvert {
     pub hop_limit: u8,
     /// Seconds this router is a default router; 0 = it is not.
     pub router_lifetime: u16,
+    /// How it compares to other default routers (RFC 4191, 2.2): -1 low, 0 medium, 1 high.
+    pub preference: i8,
     /// Milliseconds a neighbour counts as reachable; 0 = unspecified.
     pub reachable_time: u32,
     /// Milliseconds between solicitations; 0 = unspecified.
@@ -69,6 +71,17 @@ pub enum NdpRepr {
         target: Ipv6Addr,
         /// The sender's link-layer address.
         source_mac: Option<MacAddr>,
+        /// Tells a node its own solicitations from others' (RFC 3971, 5.3.2; RFC 7527).
+        nonce: Option<[u8; 6]>,
+    },
+    /// Redirect.
+    Redirect {
+        /// The better first hop; equal to `destination` if that is on the link.
+        target: Ipv6Addr,
+        /// For this destination.
+        destination: Ipv6Addr,
+        /// The target's link-layer address.
+        target_mac: Option<MacAddr>,
     },
     /// Neighbour advertisement.
     NeighborAdvert {
@@ -92,8 +105,8 @@ impl NdpRepr {
     /// # Errors
     /// RFC 4861, 6.1 and 7.1: `Field` for a code other than 0 or a multicast target; `Truncated`; `Length` for an option of length zero.
     pub fn parse(message: &[u8]) -> Result<Option<Self>, ParseError> {
-        let &[kind, code, _, _, b4, _, b6, b7] = message.first_chunk().ok_or(ParseError::Truncated)?;
-        if !(kind::ROUTER_SOLICIT..=kind::NEIGHBOR_ADVERT).contains(&kind) {
+        let &[kind, code, _, _, b4, b5, b6, b7] = message.first_chunk().ok_or(ParseError::Truncated)?;
+        if !(kind::ROUTER_SOLICIT..=kind::REDIRECT).contains(&kind) {
             return Ok(None);
         }
         if code != 0 {
@@ -102,6 +115,7 @@ impl NdpRepr {
         let fixed = match kind {
             kind::ROUTER_SOLICIT => 8,
             kind::ROUTER_ADVERT => 16,
+            kind::REDIRECT => 40,
             _ => 24,
         };
         let options = read_options(message.get(fixed..).ok_or(ParseError::Truncated)?)?;
@@ -117,6 +131,12 @@ impl NdpRepr {
                 Self::RouterAdvert(RouterAdvert {
                     hop_limit: b4,
                     router_lifetime: u16::from_be_bytes([b6, b7]),
+                    // RFC 4191, 2.2: "If the Reserved (10) value is received, the receiver MUST treat the value as if it were (00)."
+                    preference: match b5 >> 3 & 3 {
+                        1 => 1,
+                        3 => -1,
+                        _ => 0,
+                    },
                     reachable_time: word(8),
                     retrans_timer: word(12),
                     source_mac: options.source_mac,
@@ -124,7 +144,17 @@ impl NdpRepr {
                     prefixes: options.prefixes,
                 })
             }
-            kind::NEIGHBOR_SOLICIT => Self::NeighborSolicit { target: target()?, source_mac: options.source_mac },
+            kind::NEIGHBOR_SOLICIT => {
+                Self::NeighborSolicit { target: target()?, source_mac: options.source_mac, nonce: options.nonce }
+            }
+            kind::REDIRECT => {
+                let destination = ipv6_at(message, 24).ok_or(ParseError::Truncated)?;
+                // RFC 4861, 8.1: "The ICMP Destination Address field in the redirect message does not contain a multicast address."
+                if destination.is_multicast() {
+                    return Err(ParseError::Field);
+                }
+                Self::Redirect { target: target()?, destination, target_mac: options.target_mac }
+            }
             _ => Self::NeighborAdvert {
                 target: target()?,
                 router: b4 & 0x80 != 0,
@@ -144,9 +174,11 @@ impl NdpRepr {
                 let options = usize::from(ra.source_mac.is_some()) + usize::from(ra.mtu.is_some());
                 16 + 8 * options + 32 * ra.prefixes.iter().flatten().count()
             }
-            Self::NeighborSolicit { source_mac: mac, .. } | Self::NeighborAdvert { target_mac: mac, .. } => {
-                24 + 8 * usize::from(mac.is_some())
+            Self::NeighborSolicit { source_mac, nonce, .. } => {
+                24 + 8 * (usize::from(source_mac.is_some()) + usize::from(nonce.is_some()))
             }
+            Self::NeighborAdvert { target_mac, .. } => 24 + 8 * usize::from(target_mac.is_some()),
+            Self::Redirect { target_mac, .. } => 40 + 8 * usize::from(target_mac.is_some()),
         }
     }
 
@@ -170,11 +202,26 @@ impl NdpRepr {
             Self::RouterAdvert(ra) => {
                 emit_router_advert(m, ra);
                 let [hi, lo] = ra.router_lifetime.to_be_bytes();
-                (kind::ROUTER_ADVERT, [ra.hop_limit, 0, hi, lo])
+                let preference = match ra.preference {
+                    1.. => 1,
+                    0 => 0,
+                    _ => 3,
+                };
+                (kind::ROUTER_ADVERT, [ra.hop_limit, preference << 3, hi, lo])
             }
-            Self::NeighborSolicit { target, source_mac } => {
+            Self::Redirect { target, destination, target_mac } => {
                 m[8..24].copy_from_slice(&target.octets());
-                put_mac(m, 24, 1, *source_mac);
+                m[24..40].copy_from_slice(&destination.octets());
+                put_mac(m, 40, 2, *target_mac);
+                (kind::REDIRECT, [0; 4])
+            }
+            Self::NeighborSolicit { target, source_mac, nonce } => {
+                m[8..24].copy_from_slice(&target.octets());
+                let at = put_mac(m, 24, 1, *source_mac);
+                if let Some(nonce) = nonce {
+                    m[at..at + 2].copy_from_slice(&[14, 1]);
+                    m[at + 2..at + 8].copy_from_slice(nonce);
+                }
                 (kind::NEIGHBOR_SOLICIT, [0; 4])
             }
             Self::NeighborAdvert { target, router, solicited, override_, target_mac } => {
@@ -224,6 +271,7 @@ struct Options {
     source_mac: Option<MacAddr>,
     target_mac: Option<MacAddr>,
     mtu: Option<u32>,
+    nonce: Option<[u8; 6]>,
     prefixes: [Option<PrefixInfo>; MAX_PREFIXES],
 }
 
@@ -251,6 +299,7 @@ fn read_options(mut bytes: &[u8]) -> Result<Options, ParseError> {
                 prefixes += 1;
             }
             (5, 8) => out.mtu = Some(u32::from_be_bytes([body[4], body[5], body[6], body[7]])),
+            (14, 8) => out.nonce = body[2..].first_chunk().copied(),
             // RFC 4861, 9: "nodes ... MUST silently ignore any options they do not recognize".
             _ => {}
         }

@@ -144,10 +144,13 @@ fn ndp_messages_round_trip() {
     };
     for r in [
         NdpRepr::RouterSolicit { source_mac: mac },
-        NdpRepr::NeighborSolicit { target: s, source_mac: None },
+        NdpRepr::NeighborSolicit { target: s, source_mac: None, nonce: None },
+        NdpRepr::NeighborSolicit { target: s, source_mac: Some(MacAddr([1; 6])), nonce: Some([7; 6]) },
+        NdpRepr::Redirect { target: s, destination: s, target_mac: Some(MacAddr([3; 6])) },
         NdpRepr::NeighborAdvert { target: s, router: true, solicited: false, override_: true, target_mac: mac },
         NdpRepr::RouterAdvert(RouterAdvert {
             hop_limit: 64,
+            preference: -1,
             router_lifetime: 1800,
             reachable_time: 30000,
             retrans_timer: 1000,

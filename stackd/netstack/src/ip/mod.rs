@@ -3,12 +3,16 @@
 //! Calling order: `handle_frame` for each received frame (act on what it returns), `send` for each packet, `handle_timers` when
 //! `next_deadline` is due; after each of them `take_dropped` (sockets are told), and per port `dequeue` until `None`.
 
+mod conf;
+mod exceptions;
 mod frag;
 pub(crate) mod input;
 mod output;
 pub(crate) mod pmtu;
+mod redirect;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use crate::addr::{AddrTable, Address, Class, Prefix};
 use crate::icmp::IcmpLimiter;
@@ -22,6 +26,8 @@ use stackd_wire::{EcnCodepoint, IcmpRepr, MacAddr, Unreachable};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
+pub use conf::IfConf;
+pub use exceptions::Exception;
 pub use output::{Outgoing, SendError};
 
 /// The sysctls of the IP layer, as plain values.
@@ -29,8 +35,6 @@ pub use output::{Outgoing, SendError};
 pub struct IpConfig {
     /// `net.ipv4.ip_default_ttl`.
     pub default_ttl: u8,
-    /// `net.ipv6.conf.all.hop_limit`.
-    pub hop_limit: u8,
     /// `net.ipv4.icmp_echo_ignore_all` and IPv6's.
     pub echo_ignore_all: bool,
     /// `net.ipv4.icmp_ratelimit`: least time between errors to one destination.
@@ -47,10 +51,6 @@ pub struct IpConfig {
     pub min_pmtu: u32,
     /// `net.ipv4.route.mtu_expires`.
     pub mtu_expires: Duration,
-    /// `net.ipv6.conf.all.accept_ra`.
-    pub accept_ra: bool,
-    /// `net.ipv6.conf.all.autoconf`.
-    pub autoconf: bool,
     /// `net.ipv4.neigh.default.*`.
     pub neigh: NeighConfig,
 }
@@ -59,7 +59,6 @@ impl Default for IpConfig {
     fn default() -> Self {
         Self {
             default_ttl: 64,
-            hop_limit: 64,
             echo_ignore_all: false,
             icmp_ratelimit: Duration::from_millis(1000),
             icmp_msgs_per_sec: 1000,
@@ -68,8 +67,6 @@ impl Default for IpConfig {
             frag_time: Duration::from_secs(30),
             min_pmtu: 552,
             mtu_expires: Duration::from_secs(600),
-            accept_ra: true,
-            autoconf: true,
             neigh: NeighConfig::default(),
         }
     }
@@ -221,6 +218,21 @@ pub struct RouteDecision {
     pub generation: u64,
 }
 
+/// What of interfaces and addresses has a deadline.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum IfTimer {
+    /// The next solicitation of duplicate address detection, or its end.
+    Dad(PortId, std::net::Ipv6Addr),
+    /// The next router solicitation.
+    RouterSolicit(PortId),
+    /// A preferred lifetime ends.
+    Preferred(IpAddr),
+    /// A valid lifetime ends.
+    Valid(IpAddr),
+    /// A route that a router advertised ends: its interface, destination and gateway.
+    RaRoute(PortId, Prefix, Option<IpAddr>),
+}
+
 /// What a route is looked up by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RouteQuery {
@@ -251,7 +263,12 @@ pub struct IpLayer {
     routes: RouteTable,
     pub(crate) neigh: NeighTable,
     frags: frag::Reassembler,
-    pub(crate) pmtu: pmtu::PmtuCache,
+    pub(crate) exceptions: exceptions::Exceptions,
+    pub(crate) dad: crate::neigh::dad::Dad,
+    pub(crate) slaac: crate::neigh::slaac::Slaac,
+    pub(crate) timers: timers::TimerSet<IfTimer>,
+    /// This shard asks and reports on behalf of all of them; the others listen.
+    pub(crate) speaks: bool,
     pub(crate) limiter: IcmpLimiter,
     idents: output::Idents,
     pub(crate) generation: u64,
@@ -271,7 +288,11 @@ impl IpLayer {
             routes: RouteTable::default(),
             neigh: NeighTable::default(),
             frags: frag::Reassembler::default(),
-            pmtu: pmtu::PmtuCache::default(),
+            exceptions: exceptions::Exceptions::default(),
+            dad: crate::neigh::dad::Dad::default(),
+            slaac: crate::neigh::slaac::Slaac::default(),
+            timers: timers::TimerSet::default(),
+            speaks: true,
             limiter: IcmpLimiter::default(),
             idents: output::Idents::new(rng),
             generation: 1,
@@ -299,8 +320,11 @@ impl IpLayer {
         self.routes.retain(|r| r.port != Some(id));
         let gone: Vec<IpAddr> = self.addrs.on(id).map(|a| a.addr).collect();
         for a in gone {
+            self.forget_address_timers(id, a);
             self.addrs.remove(id, a);
         }
+        self.slaac.forget(id);
+        self.timers.retain(|t| !matches!(t, IfTimer::RouterSolicit(p) | IfTimer::RaRoute(p, ..) if *p == id));
         self.changed();
         self.count_drops(env);
         true
@@ -357,6 +381,7 @@ impl IpLayer {
     /// Takes an address away; the route to its network goes with the last address on it.
     pub fn remove_address(&mut self, port: PortId, addr: IpAddr) -> bool {
         let Some(gone) = self.addrs.remove(port, addr) else { return false };
+        self.forget_address_timers(port, addr);
         let net = gone.network();
         let heir = self.addrs.on(port).find(|a| a.network() == net).map(|a| a.addr);
         if let Ok(old) = self.routes.remove(net, |r| r.origin == RouteOrigin::Kernel && r.port == Some(port))
@@ -368,6 +393,45 @@ impl IpLayer {
         self.routes.retain(|r| r.src != Some(addr));
         self.changed();
         true
+    }
+
+    /// What was learnt about single destinations (`ip route show cache`).
+    pub fn exceptions(&self, now: Instant) -> impl Iterator<Item = (IpAddr, Exception)> {
+        self.exceptions.iter(now)
+    }
+    /// What is known about one destination.
+    pub fn exception(&self, now: Instant, dst: IpAddr) -> Exception {
+        self.exceptions.get(now, dst)
+    }
+    /// `ip route flush cache`.
+    pub fn flush_exceptions(&mut self) {
+        self.exceptions.clear();
+        self.changed();
+    }
+
+    fn forget_address_timers(&mut self, port: PortId, addr: IpAddr) {
+        self.dad_forget(port, addr);
+        self.timers.set(IfTimer::Preferred(addr), None);
+        self.timers.set(IfTimer::Valid(addr), None);
+    }
+
+    /// The settings of an interface.
+    pub fn conf(&self, port: PortId) -> IfConf {
+        self.port(port).map_or_else(IfConf::default, |p| p.conf)
+    }
+
+    /// `net.ipv4.neigh.default.*`, with what routers said about the link.
+    pub(crate) fn neigh_config(&self, port: PortId, v6: bool) -> NeighConfig {
+        let base = self.config.neigh;
+        if !v6 {
+            return base;
+        }
+        let said = self.slaac.params(port);
+        NeighConfig {
+            base_reachable_time: said.reachable.unwrap_or(base.base_reachable_time),
+            retrans: said.retrans.unwrap_or(base.retrans),
+            ..base
+        }
     }
 
     /// Joins a multicast group on a port.
@@ -430,7 +494,8 @@ impl IpLayer {
 
     /// A transport made progress through this next hop: it is reachable (RFC 4861, 7.3.1).
     pub fn confirm_neighbour(&mut self, now: Instant, port: PortId, next_hop: IpAddr) {
-        self.neigh.confirm(now, &self.config.neigh, (port, next_hop));
+        let cfg = self.neigh_config(port, next_hop.is_ipv6());
+        self.neigh.confirm(now, &cfg, (port, next_hop));
     }
 
     /// Whether a packet to this group or broadcast address that leaves by `port` is for this host too.
@@ -459,17 +524,27 @@ impl IpLayer {
 
     /// When `handle_timers` has something to do. Ports' queues have deadlines of their own ([`Port::next_deadline`]).
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.neigh.next_deadline(), self.frags.next_deadline()].into_iter().flatten().min()
+        let of = [self.neigh.next_deadline(), self.frags.next_deadline(), self.timers.next_deadline()];
+        of.into_iter().flatten().min()
     }
 
     /// Neighbour probes and reassembly timeouts that are due.
     pub fn handle_timers(&mut self, env: &mut IpEnv<'_>) {
         self.expire_fragments(env);
         self.run_neighbour_timers(env);
+        while let Some(due) = self.timers.pop(env.now) {
+            match due {
+                IfTimer::Dad(port, addr) => self.dad_due(env, port, addr),
+                IfTimer::RouterSolicit(port) => self.router_solicit_due(env, port),
+                IfTimer::Preferred(addr) => self.preferred_over(addr),
+                IfTimer::Valid(addr) => self.valid_over(addr),
+                IfTimer::RaRoute(port, dst, gateway) => self.ra_route_over(port, dst, gateway),
+            }
+        }
         self.count_drops(env);
     }
 
-    fn changed(&mut self) {
+    pub(crate) fn changed(&mut self) {
         self.generation += 1;
     }
 

@@ -1,9 +1,9 @@
 //! The way out: route, source, fragments, link-layer address, queue.
 
 use super::{IpEnv, IpLayer, RouteDecision, RouteQuery};
-use crate::neigh::Resolution;
+use crate::neigh::{NudState, Resolution};
 use crate::packet::{HeaderBuf, Packet, Payload};
-use crate::route::{Route, RouteOptions, RouteType};
+use crate::route::{Route, RouteOptions, RouteOrigin, RouteType};
 use siphasher::sip::SipHasher13;
 use stackd_base::{DropReason, Errno, Instant, Mib, PortId, Rng, SockId};
 use stackd_qdisc::{Dropped, QueuedPacket};
@@ -195,7 +195,10 @@ impl IpLayer {
                     Some(p) => up(p) && port.is_none_or(|want| want == p),
                     None => true,
                 };
-                match self.routes.lookup(dst, usable) {
+                // RFC 4861, 6.3.6: "Routers that are reachable or probably reachable ... SHOULD be preferred over routers whose
+                // reachability is unknown or suspect".
+                let alive = |r: &Route| usable(r) && !(r.origin == RouteOrigin::Ra && self.is_gone(r));
+                match self.routes.lookup(dst, alive).or_else(|| self.routes.lookup(dst, usable)) {
                     Some(r) => match r.kind {
                         RouteType::Unicast | RouteType::Local => {
                             (r.port.ok_or(Errno::ENETUNREACH)?, r.gateway, r.src, r.options, r.options.mtu)
@@ -213,17 +216,27 @@ impl IpLayer {
                 }
             }
         };
-        let next_hop = gateway.unwrap_or(dst);
+        let learnt = self.exceptions.get(now, dst);
+        let redirected = learnt.gateway.map(|(via, _)| via);
+        let next_hop = redirected.or(gateway).unwrap_or(dst);
         let src =
             src.or(preferred).or_else(|| self.addrs.select_source(out, dst, next_hop)).ok_or(Errno::EADDRNOTAVAIL)?;
         let link_mtu = self.port(out).ok_or(Errno::ENETDOWN)?.config.mtu;
-        let link_mtu = expressible(dst, link_mtu);
+        // RFC 4861, 4.6.4: a router may name a smaller MTU for the link.
+        let advertised = if dst.is_ipv6() { self.slaac.params(out).mtu } else { None };
+        let link_mtu = expressible(dst, advertised.unwrap_or(link_mtu).min(link_mtu));
         let mut mtu = route_mtu.unwrap_or(link_mtu).min(link_mtu);
         if !options.mtu_lock {
-            mtu = mtu.min(self.pmtu.get(now, dst).unwrap_or(u32::MAX));
+            mtu = mtu.min(learnt.mtu.map_or(u32::MAX, |(mtu, _)| mtu));
         }
         let broadcast = self.addrs.is_broadcast(dst);
         Ok(RouteDecision { port: out, next_hop, src, mtu, link_mtu, broadcast, local: false, options, generation })
+    }
+
+    /// A router that does not answer any more.
+    fn is_gone(&self, r: &Route) -> bool {
+        let (Some(port), Some(gateway)) = (r.port, r.gateway) else { return false };
+        self.neigh.get((port, gateway)).is_some_and(|n| n.state == NudState::Failed)
     }
 
     /// Sends a packet by a route. What is dropped on the way (neighbour, qdisc) appears in `take_dropped`.
@@ -313,7 +326,7 @@ impl IpLayer {
         fragment: Option<(u16, bool, u32)>,
     ) {
         let multicast = out.dst.is_multicast();
-        let default = if out.src.is_ipv4() { self.config.default_ttl } else { self.config.hop_limit };
+        let default = if out.src.is_ipv4() { self.config.default_ttl } else { self.hop_limit(route.port) };
         // RFC 1112, 6.1: multicast goes one hop unless asked otherwise.
         let ttl = out.ttl.or(route.options.hoplimit).unwrap_or(if multicast { 1 } else { default });
         match (out.src, out.dst) {
@@ -353,6 +366,11 @@ impl IpLayer {
             // `send` refuses mixed families.
             _ => {}
         }
+    }
+
+    /// RFC 4861, 6.3.2: CurHopLimit is what a router said, else as configured.
+    pub(crate) fn hop_limit(&self, port: PortId) -> u8 {
+        self.slaac.params(port).hop_limit.unwrap_or(self.conf(port).hop_limit)
     }
 
     fn send_fragments(&mut self, env: &mut IpEnv<'_>, route: &RouteDecision, out: &Outgoing<'_>) {
@@ -406,7 +424,8 @@ impl IpLayer {
             IpAddr::V6(a) if a.is_multicast() => MacAddr::of_multicast_v6(a),
             _ => {
                 let key = (port, next_hop);
-                match self.neigh.resolve(env.now, &self.config.neigh, key) {
+                let cfg = self.neigh_config(port, next_hop.is_ipv6());
+                match self.neigh.resolve(env.now, &cfg, key) {
                     Resolution::Ready(mac) => mac,
                     Resolution::Wait { solicit } => {
                         self.neigh.queue(&self.config.neigh, key, packet, &mut self.dropped);

@@ -1,5 +1,7 @@
 //! Hand-made frames in, frames out: one host with `lo` and one Ethernet port, on a link with one neighbour.
 
+mod autoconf;
+
 use super::*;
 use crate::addr::{Scope, solicited_node};
 use crate::packet::Payload;
@@ -242,7 +244,7 @@ fn ndp_solicitations_are_answered_and_resolve() {
     assert_eq!(h.rx(&frame6(B6, A6, proto::ICMPV6, 255, &m[..len])), Delivered::Handled);
     assert_eq!(h.tx(ETH).len(), 1);
     let group = solicited_node(A6);
-    let len = NdpRepr::NeighborSolicit { target: A6, source_mac: Some(THEIRS) }.emit(&mut m, B6, group);
+    let len = NdpRepr::NeighborSolicit { target: A6, source_mac: Some(THEIRS), nonce: None }.emit(&mut m, B6, group);
     assert_eq!(h.rx(&frame6(B6, group, proto::ICMPV6, 255, &m[..len])), Delivered::Handled);
     let out = h.tx(ETH);
     assert!(
@@ -273,6 +275,11 @@ fn router_advertisements_give_a_default_route_and_an_address() {
     assert_eq!(h.ip.route(h.now, far, None, None), Err(Errno::ENETUNREACH));
     let len = NdpRepr::RouterAdvert(ra).emit(&mut m, router, crate::addr::ALL_NODES);
     assert_eq!(h.rx(&frame6(router, crate::addr::ALL_NODES, proto::ICMPV6, 255, &m[..len])), Delivered::Handled);
+    // Duplicate address detection comes first (RFC 4862).
+    while let Some(t) = h.ip.next_deadline().filter(|t| *t < h.now + Duration::from_secs(3)) {
+        h.now = h.now.max(t);
+        h.with(|ip, env| ip.handle_timers(env));
+    }
     let r = h.ip.route(h.now, far, None, None).expect("default route");
     assert_eq!((r.next_hop, r.mtu, r.src), (router.into(), 1400, "2001:db8::ff:fe00:1".parse().expect("slaac")));
     ra.router_lifetime = 0;

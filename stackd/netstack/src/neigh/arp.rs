@@ -57,7 +57,7 @@ impl IpLayer {
 
     /// Takes in what a neighbour said, and sends what waited for it.
     pub(crate) fn learn_neighbour(&mut self, env: &mut IpEnv<'_>, key: NeighKey, observation: Observation) {
-        let cfg = self.config.neigh;
+        let cfg = self.neigh_config(key.0, key.1.is_ipv6());
         if let Some((_, waiting)) = self.neigh.observe(env.now, &cfg, key, observation) {
             for packet in waiting {
                 self.link_out(env, key.0, key.1, packet);
@@ -84,11 +84,14 @@ impl IpLayer {
     }
 
     pub(crate) fn run_neighbour_timers(&mut self, env: &mut IpEnv<'_>) {
-        let cfg = self.config.neigh;
-        while let Some(action) = self.neigh.poll_timer(env.now, &cfg) {
+        while let Some((port, addr)) = self.neigh.due(env.now) {
+            let cfg = self.neigh_config(port, addr.is_ipv6());
+            let Some(action) = self.neigh.poll_timer(env.now, &cfg) else { continue };
             match action {
                 NeighAction::Solicit { key, unicast } => self.solicit(env, key, unicast),
                 NeighAction::Failed { packets } => {
+                    // A default router that is gone makes way for another one.
+                    self.changed();
                     let reason = DropReason::NeighUnresolved;
                     self.dropped.extend(packets.into_iter().map(|packet| Dropped { packet, reason }));
                 }

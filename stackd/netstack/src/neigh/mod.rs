@@ -1,7 +1,9 @@
 //! Neighbours: who has which link-layer address, with Linux's states (RFC 4861, 7.3.2; used for ARP alike).
 
 pub(crate) mod arp;
+pub(crate) mod dad;
 pub(crate) mod ndp;
+pub(crate) mod slaac;
 #[cfg(test)]
 mod tests;
 
@@ -290,17 +292,15 @@ impl NeighTable {
         self.timers.first().map(|(t, _)| *t)
     }
 
-    /// One timer that is due, and what to do about it; `None` when none is left.
+    /// Whose timer is due.
+    pub(crate) fn due(&self, now: Instant) -> Option<NeighKey> {
+        self.timers.first().filter(|(t, _)| *t <= now).map(|(_, key)| *key)
+    }
+
+    /// Takes the first timer that is due. What to do about it, if anything.
     pub(crate) fn poll_timer(&mut self, now: Instant, cfg: &NeighConfig) -> Option<NeighAction> {
-        loop {
-            let &(t, key) = self.timers.first()?;
-            if t > now {
-                return None;
-            }
-            if let Some(action) = self.with(key, |e| e.expire(now, cfg, key)).flatten() {
-                return Some(action);
-            }
-        }
+        let key = self.due(now)?;
+        self.with(key, |e| e.expire(now, cfg, key)).flatten()
     }
 
     fn insert(&mut self, now: Instant, key: NeighKey) {

@@ -11,7 +11,7 @@ use crate::socket::Body;
 use crate::store::ByteStore;
 use crate::sysctl::{SysctlError, Sysctls};
 use stackd_base::{Instant, PortId, SockId};
-use stackd_qdisc::{ConfigError, QdiscConfig};
+use stackd_qdisc::{ConfigError, Qdisc, QdiscConfig};
 use stackd_wire::MacAddr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
@@ -32,7 +32,31 @@ impl Stack {
         let kind = if config.loopback { "noqueue" } else { self.sysctls.net.default_qdisc };
         let queue = QdiscConfig::default_of(kind).unwrap_or(QdiscConfig::NoQueue);
         let qdisc = stackd_qdisc::build::<Packet>(&queue).unwrap_or_else(|_| Box::new(crate::port::NoQueue::new()));
-        self.ip.add_port(config, qdisc)
+        self.add_port_with(config, qdisc)
+    }
+
+    /// Adds an interface with this queue, up.
+    pub fn add_port_with(&mut self, config: PortConfig, qdisc: Box<dyn Qdisc<Packet>>) -> PortId {
+        let name = config.name.clone();
+        let id = self.ip.add_port(config, qdisc);
+        self.sysctls.conf.declare(&name);
+        self.apply_conf();
+        id
+    }
+
+    /// Makes `net.ipv[46].conf.NAME.*` known before the interface is there: what is written then is what it begins with.
+    pub fn declare_interface(&mut self, name: &str) {
+        self.sysctls.conf.declare(name);
+    }
+
+    fn apply_conf(&mut self) {
+        let ids: Vec<(PortId, crate::ip::IfConf)> =
+            self.ip.ports().iter().map(|p| (p.id, self.sysctls.conf.of(&p.config.name))).collect();
+        for (id, conf) in ids {
+            if let Some(p) = self.ip.port_mut(id) {
+                p.conf = conf;
+            }
+        }
     }
 
     /// Adds `lo` with 127.0.0.1/8 and ::1/128.
@@ -53,6 +77,9 @@ impl Stack {
 
     /// Takes an interface away with all that hangs on it.
     pub fn remove_port(&mut self, now: Instant, port: PortId) -> bool {
+        if let Some(p) = self.ip.port(port) {
+            self.sysctls.conf.forget(&p.config.name);
+        }
         let (ip, mut env) = self.ip_parts(now);
         let removed = ip.remove_port(&mut env, port);
         self.reap_dropped(now);
@@ -127,6 +154,18 @@ impl Stack {
         self.ip.add_address(address)
     }
 
+    /// Adds an address as an operator does: with a look for duplicates (IPv6, RFC 4862) unless `nodad`. False: as `add_address`.
+    pub fn add_address_checked(&mut self, now: Instant, address: Address, nodad: bool) -> bool {
+        let (ip, mut env) = self.ip_parts(now);
+        ip.add_address_checked(&mut env, address, nodad)
+    }
+
+    /// Gives an interface its link-local address (RFC 4862, 5.3); once it is known to be unique, routers are asked for.
+    pub fn add_link_local(&mut self, now: Instant, port: PortId) -> bool {
+        let (ip, mut env) = self.ip_parts(now);
+        ip.add_link_local(&mut env, port)
+    }
+
     /// Adds or replaces a route.
     ///
     /// # Errors
@@ -166,11 +205,12 @@ impl Stack {
         value: &str,
         store: &mut S,
     ) -> Result<(), SysctlError> {
-        let entry = self.sysctls.set(name, value)?;
-        if entry.name == "net.ipv4.tcp_fastopen_blackhole_timeout_sec" {
+        let key = self.sysctls.set(name, value)?;
+        if key == "net.ipv4.tcp_fastopen_blackhole_timeout_sec" {
             self.fast_open_trust_again();
         }
         self.ip.config = self.sysctls.ip;
+        self.apply_conf();
         let [_, pressure, high] = self.sysctls.net.tcp_mem;
         (self.mem.pressure, self.mem.high) = (pressure, high);
         let connections: Vec<SockId> =

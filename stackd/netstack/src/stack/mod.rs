@@ -78,7 +78,9 @@ impl Stack {
         let secret = Keyed::new(rng.next_u64(), rng.next_u64());
         let tables = Keyed::new(rng.next_u64(), rng.next_u64());
         let sysctls = Sysctls::default();
-        let ip = IpLayer::new(sysctls.ip, &mut rng);
+        let mut ip = IpLayer::new(sysctls.ip, &mut rng);
+        // Every shard hears what the others hear; one asks.
+        ip.speaks = cfg.shard.0 == 0;
         Self {
             cfg,
             sockets: SocketTable::default(),

@@ -89,7 +89,10 @@ impl Stack {
                 OptionValue::Int(i32::from(s.opts.ip.ttl.unwrap_or(self.sysctls.ip.default_ttl)))
             }
             name::SOL_IPV6 if option == name::IPV6_UNICAST_HOPS => {
-                OptionValue::Int(i32::from(s.opts.ip.hops.unwrap_or(self.sysctls.ip.hop_limit)))
+                OptionValue::Int(i32::from(s.opts.ip.hops.unwrap_or_else(|| {
+                    self.route_of(now, sock)
+                        .map_or(crate::ip::IfConf::default().hop_limit, |r| self.ip.hop_limit(r.port))
+                })))
             }
             name::SOL_IP if option == name::IP_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),
             name::SOL_IPV6 if option == name::IPV6_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),

@@ -1,5 +1,6 @@
 //! Sysctls under Linux's names. A key that is accepted is a key that acts; what cannot act is left out.
 
+pub mod conf;
 mod registry;
 mod table;
 
@@ -21,6 +22,23 @@ pub struct Sysctls {
     pub ip: IpConfig,
     /// What sockets and tables read.
     pub net: NetSysctls,
+    /// What is set per interface.
+    pub conf: conf::ConfTable,
+}
+
+/// One key as a user sees it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The whole name.
+    pub name: String,
+    /// The value in force.
+    pub value: String,
+    /// The value of a stack that was told nothing.
+    pub default: String,
+    /// What it takes.
+    pub kind: Kind,
+    /// What it does.
+    pub doc: &'static str,
 }
 
 /// Sysctls that concern the socket layer rather than one connection.
@@ -95,24 +113,64 @@ impl Sysctls {
         table::all()
     }
 
+    /// Every key there is now, those of the interfaces among them, sorted by name.
+    pub fn show(&self) -> Vec<Shown> {
+        let untold = Self::default();
+        let fixed = Self::entries().map(|e| Shown {
+            name: e.name.to_owned(),
+            value: (e.get)(self),
+            default: (e.get)(&untold),
+            kind: e.kind,
+            doc: e.doc,
+        });
+        let of_interfaces = self.conf.subjects().flat_map(|(subject, conf)| {
+            conf::ENTRIES.iter().map(move |e| Shown {
+                name: e.name(subject),
+                value: (e.get)(conf).to_string(),
+                default: (e.get)(&crate::ip::IfConf::default()).to_string(),
+                kind: e.kind(),
+                doc: e.doc,
+            })
+        });
+        let mut all: Vec<Shown> = fixed.chain(of_interfaces).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     /// The value of a key, as Linux prints it.
     ///
     /// # Errors
     /// [`SysctlError::Unknown`].
     pub fn get(&self, name: &str) -> Result<String, SysctlError> {
-        registry::find(Self::entries(), name).map(|e| (e.get)(self))
+        let dotted = dotted(name);
+        match self.conf.find(&dotted) {
+            Some(found) => found.map(|(entry, subject)| self.conf.get(entry, subject)),
+            None => registry::find(Self::entries(), &dotted).map(|e| (e.get)(self)),
+        }
     }
 
-    /// Puts a value in force.
+    /// Puts a value in force. Returns the key's name, with dots.
     ///
     /// # Errors
     /// What was wrong and what would be right; nothing is changed then.
-    pub fn set(&mut self, name: &str, text: &str) -> Result<&'static Entry, SysctlError> {
-        let entry = registry::find(Self::entries(), name)?;
+    pub fn set(&mut self, name: &str, text: &str) -> Result<String, SysctlError> {
+        let dotted = dotted(name);
+        if let Some(found) = self.conf.find(&dotted) {
+            let (entry, subject) = found?;
+            let value = registry::Parser { name: &dotted, kind: entry.kind() }.parse(text)?;
+            self.conf.set(entry, subject, value.int());
+            return Ok(dotted);
+        }
+        let entry = registry::find(Self::entries(), &dotted)?;
         let value = entry.parse(text)?;
         (entry.set)(self, &value);
-        Ok(entry)
+        Ok(dotted)
     }
+}
+
+/// Linux's `/` spelling (`net/ipv4/tcp_sack`); with slashes, a dot belongs to an interface's name (sysctl(8)).
+fn dotted(name: &str) -> String {
+    name.trim().replace('/', ".")
 }
 
 #[cfg(test)]

@@ -100,26 +100,19 @@ pub enum SysctlError {
     #[error("{name}: no such key{}", .near.map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
     Unknown { name: String, near: Option<&'static str> },
     #[error("{name}: cannot be written")]
-    ReadOnly { name: &'static str },
+    ReadOnly { name: String },
     #[error("{name}: {value:?} is not a number; want {want}")]
-    NotANumber { name: &'static str, value: String, want: String },
+    NotANumber { name: String, value: String, want: String },
     #[error("{name}: {value} is out of range; want {min} to {max}")]
-    OutOfRange { name: &'static str, value: i64, min: i64, max: i64 },
+    OutOfRange { name: String, value: i64, min: i64, max: i64 },
     #[error("{name}: {got} values in {value:?}; want {want}")]
-    Count { name: &'static str, value: String, got: usize, want: &'static str },
+    Count { name: String, value: String, got: usize, want: &'static str },
     #[error("{name}: {high_name:?} ({high}) is below {low_name:?} ({low}); want {want}")]
-    Order {
-        name: &'static str,
-        high_name: &'static str,
-        high: i64,
-        low_name: &'static str,
-        low: i64,
-        want: &'static str,
-    },
+    Order { name: String, high_name: &'static str, high: i64, low_name: &'static str, low: i64, want: &'static str },
     #[error("{name}: {value:?} is not understood; want {want}")]
-    Text { name: &'static str, value: String, want: &'static str },
+    Text { name: String, value: String, want: &'static str },
     #[error("{name}: {value:?} is not available; want one of: {}", .choices.join(" "))]
-    Choice { name: &'static str, value: String, choices: Vec<&'static str> },
+    Choice { name: String, value: String, choices: Vec<&'static str> },
 }
 
 impl Entry {
@@ -128,6 +121,18 @@ impl Entry {
     /// # Errors
     /// What is wrong with `text`, and what would be right.
     pub fn parse(&self, text: &str) -> Result<Value, SysctlError> {
+        Parser { name: self.name, kind: self.kind }.parse(text)
+    }
+}
+
+/// Reads the values of one key.
+pub(super) struct Parser<'a> {
+    pub name: &'a str,
+    pub kind: Kind,
+}
+
+impl Parser<'_> {
+    pub(super) fn parse(&self, text: &str) -> Result<Value, SysctlError> {
         let words: Vec<&str> = text.split_whitespace().collect();
         match self.kind {
             Kind::Int { min, max } => {
@@ -172,10 +177,10 @@ impl Entry {
                 if check(text) {
                     Ok(Value::Text(text.into()))
                 } else {
-                    Err(SysctlError::Text { name: self.name, value: text.into(), want })
+                    Err(SysctlError::Text { name: self.name.into(), value: text.into(), want })
                 }
             }
-            Kind::ReadOnly => Err(SysctlError::ReadOnly { name: self.name }),
+            Kind::ReadOnly => Err(SysctlError::ReadOnly { name: self.name.into() }),
         }
     }
 
@@ -191,11 +196,11 @@ impl Entry {
             Ok(n) if !digits.starts_with(['+', '-']) => sign * n,
             _ => {
                 let want = format!("a number from {min} to {max}");
-                return Err(SysctlError::NotANumber { name: self.name, value: word.into(), want });
+                return Err(SysctlError::NotANumber { name: self.name.into(), value: word.into(), want });
             }
         };
         if !(min..=max).contains(&value) {
-            return Err(SysctlError::OutOfRange { name: self.name, value, min, max });
+            return Err(SysctlError::OutOfRange { name: self.name.into(), value, min, max });
         }
         Ok(value)
     }
@@ -215,12 +220,12 @@ impl Entry {
     fn choice(&self, word: &str, choices: Vec<&'static str>) -> Result<&'static str, SysctlError> {
         match choices.iter().find(|&&c| c == word) {
             Some(&c) => Ok(c),
-            None => Err(SysctlError::Choice { name: self.name, value: word.into(), choices }),
+            None => Err(SysctlError::Choice { name: self.name.into(), value: word.into(), choices }),
         }
     }
 
     fn count(&self, value: &str, got: usize, want: &'static str) -> SysctlError {
-        SysctlError::Count { name: self.name, value: value.trim().into(), got, want }
+        SysctlError::Count { name: self.name.into(), value: value.trim().into(), got, want }
     }
 
     fn order(
@@ -231,7 +236,7 @@ impl Entry {
         low: i64,
         want: &'static str,
     ) -> SysctlError {
-        SysctlError::Order { name: self.name, high_name, high, low_name, low, want }
+        SysctlError::Order { name: self.name.into(), high_name, high, low_name, low, want }
     }
 }
 

@@ -355,7 +355,6 @@ const SOCKETS: &[Entry] = &[
 
 const IP: &[Entry] = &[
     int!("net.ipv4.ip_default_ttl", ip.default_ttl: u8, 1..=255, "TTL of packets whose socket sets none."),
-    int!("net.ipv6.conf.all.hop_limit", ip.hop_limit: u8, 1..=255, "Hop limit of packets whose socket sets none."),
     switch!("net.ipv4.icmp_echo_ignore_all", ip.echo_ignore_all, "Leave echo requests unanswered."),
     time!(
         "net.ipv4.icmp_ratelimit",
@@ -385,8 +384,6 @@ const IP: &[Entry] = &[
         1..=2_147_483,
         "Seconds a path MTU is remembered."
     ),
-    switch!("net.ipv6.conf.all.accept_ra", ip.accept_ra, "Believe router advertisements."),
-    switch!("net.ipv6.conf.all.autoconf", ip.autoconf, "Make addresses from advertised prefixes."),
     time!(
         "net.ipv4.neigh.default.retrans_time_ms",
         ip.neigh.retrans,

@@ -61,13 +61,13 @@ impl Shard {
             Command::LinkSet(request, reply) => tell(reply, net::set_link(self.core.stack.ip_mut(), &request)),
             Command::LinkAdd(request, reply) => tell(reply, Err(fixed_links("add", &request.name))),
             Command::LinkDelete(request, reply) => tell(reply, Err(fixed_links("delete", &request.name))),
-            Command::AddressList(request, reply) => tell(reply, net::addresses(self.core.stack.ip(), &request)),
+            Command::AddressList(request, reply) => tell(reply, net::addresses(self.core.stack.ip(), now, &request)),
             Command::AddressModify(request, reply) => {
-                tell(reply, net::modify_address(self.core.stack.ip_mut(), &request));
+                tell(reply, net::modify_address(&mut self.core.stack, now, &request));
             }
-            Command::RouteList(request, reply) => tell(reply, net::routes(self.core.stack.ip(), &request)),
+            Command::RouteList(request, reply) => tell(reply, net::routes(self.core.stack.ip(), now, &request)),
             Command::RouteModify(request, reply) => tell(reply, net::modify_route(self.core.stack.ip_mut(), &request)),
-            Command::RouteGet(request, reply) => tell(reply, net::route_get(self.core.stack.ip(), &request)),
+            Command::RouteGet(request, reply) => tell(reply, net::route_get(self.core.stack.ip(), now, &request)),
             Command::NeighbourList(request, reply) => {
                 tell(reply, net::neighbours(self.core.stack.ip(), now, &request));
             }

@@ -1,10 +1,10 @@
 //! `ip link|addr|route|neigh`: the IP layer's tables, shown and changed.
 
 use crate::shard::device::Losses;
-use stackd_base::{DropCounters, Instant, MibCounters, PortId, SplitMix64};
+use stackd_base::{DropCounters, Duration, Instant, MibCounters, PortId, SplitMix64};
 use stackd_netstack::Stack;
-use stackd_netstack::addr::{Address, Prefix, Scope};
-use stackd_netstack::ip::{IpEnv, IpLayer};
+use stackd_netstack::addr::{AddrState, Address, Prefix, Scope};
+use stackd_netstack::ip::{Exception, IpEnv, IpLayer};
 use stackd_netstack::neigh::{Neighbour, NudState};
 use stackd_netstack::port::Port;
 use stackd_netstack::route::{CcName, Route, RouteError, RouteOptions, RouteOrigin, RouteType};
@@ -19,9 +19,15 @@ const IFF_LOOPBACK: u32 = 0x8;
 const IFF_MULTICAST: u32 = 0x1000;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 const IFA_F_SECONDARY: u32 = 0x1;
+const IFA_F_NODAD: u32 = 0x2;
+const IFA_F_DADFAILED: u32 = 0x8;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_MANAGETEMPADDR: u32 = 0x100;
 const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_PERMANENT: u32 = 0x80;
 const TABLE_MAIN: u32 = 254;
+/// `quickack 1` in `stackd.v1`; 1 is `quickack 0`.
+const QUICKACK_ON: u32 = 2;
 const TX_QUEUE_LEN: u32 = 1000;
 
 /// 4 or 16 bytes, network order.
@@ -160,6 +166,7 @@ pub fn set_link(layer: &mut IpLayer, request: &v1::SetLinkRequest) -> Result<v1:
 /// `ip addr show`.
 pub fn addresses(
     layer: &IpLayer,
+    now: Instant,
     request: &v1::ListAddressesRequest,
 ) -> Result<v1::ListAddressesResponse, StatusError> {
     let only = if request.device.is_empty() { None } else { Some(port(layer, &request.device)?.id) };
@@ -168,6 +175,8 @@ pub fn addresses(
         .map(|a| {
             let Address { addr, prefix_len, scope, port, secondary, deprecated } = *a;
             let device = name_of(layer, Some(port));
+            let AddrState { tentative, dadfailed, valid_until, preferred_until, autoconf } = layer.addrs().state(addr);
+            let left = |until: Option<Instant>| until.map(|t| seconds(t.saturating_since(now)));
             v1::Address {
                 label: if addr.is_ipv4() { device.clone() } else { String::new() },
                 device,
@@ -176,15 +185,22 @@ pub fn addresses(
                 scope: scope_to_proto(scope) as i32,
                 broadcast: a.broadcast().map(|b| b.octets().to_vec()).unwrap_or_default(),
                 peer: Vec::new(),
-                valid_lifetime_s: None,
-                preferred_lifetime_s: None,
-                flags: IFA_F_PERMANENT
+                valid_lifetime_s: left(valid_until),
+                preferred_lifetime_s: if deprecated { Some(0) } else { left(preferred_until) },
+                flags: if valid_until.is_none() { IFA_F_PERMANENT } else { 0 }
                     | if secondary { IFA_F_SECONDARY } else { 0 }
-                    | if deprecated { IFA_F_DEPRECATED } else { 0 },
+                    | if deprecated { IFA_F_DEPRECATED } else { 0 }
+                    | if tentative { IFA_F_TENTATIVE } else { 0 }
+                    | if dadfailed { IFA_F_DADFAILED } else { 0 }
+                    | if autoconf { IFA_F_MANAGETEMPADDR } else { 0 },
             }
         })
         .collect();
     Ok(v1::ListAddressesResponse { addresses })
+}
+
+fn seconds(d: Duration) -> u32 {
+    u32::try_from(d.as_millis() / 1000).unwrap_or(u32::MAX)
 }
 
 fn scope_to_proto(scope: Scope) -> v1::Scope {
@@ -197,10 +213,18 @@ fn scope_to_proto(scope: Scope) -> v1::Scope {
 
 /// `ip addr add|replace|change|del`.
 pub fn modify_address(
-    layer: &mut IpLayer,
+    stack: &mut Stack,
+    now: Instant,
     request: &v1::ModifyAddressRequest,
 ) -> Result<v1::ModifyAddressResponse, StatusError> {
+    let layer = stack.ip_mut();
     let a = request.address.as_ref().ok_or_else(|| StatusError::invalid("address", "", "missing"))?;
+    let (valid, preferred) = (a.valid_lifetime_s, a.preferred_lifetime_s);
+    if valid == Some(0) || preferred.unwrap_or(u32::MAX) > valid.unwrap_or(u32::MAX) {
+        let given = preferred.map_or_else(|| "forever".to_owned(), |s| s.to_string());
+        return Err(StatusError::invalid("preferred_lft", given, "longer than valid_lft")
+            .remedy("0 < valid_lft, and preferred_lft <= valid_lft"));
+    }
     let addr = ip("address", &a.address)?;
     let id = port(layer, &a.device)?.id;
     let len = u8::try_from(a.prefix_len).ok().filter(|&l| l <= if addr.is_ipv4() { 32 } else { 128 });
@@ -222,8 +246,15 @@ pub fn modify_address(
         }
         (ModifyMode::Add | ModifyMode::Append | ModifyMode::Replace, false) => {}
     }
-    if request.mode() != ModifyMode::Delete && !layer.add_address(address(addr, len, id)) {
-        return Err(StatusError::invalid("address", shown, "cannot be the address of an interface"));
+    if request.mode() != ModifyMode::Delete {
+        let nodad = a.flags & IFA_F_NODAD != 0;
+        if !stack.add_address_checked(now, address(addr, len, id), nodad) {
+            return Err(StatusError::invalid("address", shown, "cannot be the address of an interface"));
+        }
+        if valid.is_some() || preferred.is_some() {
+            let until = |s: Option<u32>| s.map(|s| now + Duration::from_secs(s.into()));
+            stack.ip_mut().set_lifetimes(now, addr, until(valid), until(preferred), false);
+        }
     }
     Ok(v1::ModifyAddressResponse {})
 }
@@ -233,11 +264,13 @@ pub fn address(addr: IpAddr, prefix_len: u8, port: PortId) -> Address {
     Address { addr, prefix_len, scope: Scope::of(addr), port, secondary: false, deprecated: false }
 }
 
-fn route_to_proto(layer: &IpLayer, r: &Route) -> v1::Route {
+fn route_to_proto(layer: &IpLayer, now: Instant, r: &Route) -> v1::Route {
     let Route { dst, kind, gateway, port, src, metric, origin, options } = *r;
-    let RouteOptions { congctl, rto_min, initcwnd, initrwnd, advmss, mtu, mtu_lock: _, hoplimit: _, quickack } =
+    let RouteOptions { congctl, rto_min, initcwnd, initrwnd, advmss, mtu, mtu_lock, hoplimit, quickack, pref } =
         options;
     v1::Route {
+        expires_s: layer.route_expires(now, r).map(seconds),
+        preference: pref.into(),
         r#type: match kind {
             RouteType::Unicast => v1::RouteType::Unicast,
             RouteType::Local => v1::RouteType::Local,
@@ -271,15 +304,28 @@ fn route_to_proto(layer: &IpLayer, r: &Route) -> v1::Route {
         congestion_control: congctl.map(|c| c.as_str().to_owned()).unwrap_or_default(),
         rto_min_ms: rto_min.map_or(0, |d| d.as_millis() as u32),
         ecn: false,
-        quickack: u32::from(quickack),
+        quickack: if quickack { QUICKACK_ON } else { 0 },
+        mtu_lock,
+        hoplimit: hoplimit.unwrap_or(0).into(),
         onlink: false,
     }
 }
 
 /// `ip route show`.
-pub fn routes(layer: &IpLayer, request: &v1::ListRoutesRequest) -> Result<v1::ListRoutesResponse, StatusError> {
-    let v1::ListRoutesRequest { family, table, device } = request;
+pub fn routes(
+    layer: &IpLayer,
+    now: Instant,
+    request: &v1::ListRoutesRequest,
+) -> Result<v1::ListRoutesResponse, StatusError> {
+    let v1::ListRoutesRequest { family, table, device, cache } = request;
     let only = if device.is_empty() { None } else { Some(port(layer, device)?.id) };
+    if *cache {
+        let of_family = |a: &IpAddr| *family == 0 || (*family == 2) == a.is_ipv4();
+        let learnt = layer.exceptions(now).filter(|(dst, _)| of_family(dst));
+        let routes = learnt.map(|(dst, e)| exception_to_proto(layer, now, dst, &e));
+        let routes = routes.filter(|r| device.is_empty() || r.device == *device).collect();
+        return Ok(v1::ListRoutesResponse { routes });
+    }
     let routes = layer
         .routes()
         .iter()
@@ -290,19 +336,46 @@ pub fn routes(layer: &IpLayer, request: &v1::ListRoutesRequest) -> Result<v1::Li
             255 => r.kind == RouteType::Local,
             _ => true,
         })
-        .map(|r| route_to_proto(layer, r))
+        .map(|r| route_to_proto(layer, now, r))
         .collect();
     Ok(v1::ListRoutesResponse { routes })
 }
 
+/// What was learnt about one destination, as a route to it alone.
+fn exception_to_proto(layer: &IpLayer, now: Instant, dst: IpAddr, e: &Exception) -> v1::Route {
+    let route = layer.route(now, dst, None, None).ok();
+    let gateway = route.map(|r| r.next_hop).filter(|via| *via != dst);
+    let left =
+        [e.mtu.map(|m| m.1), e.gateway.map(|g| g.1)].into_iter().flatten().map(|t| t.saturating_since(now)).min();
+    v1::Route {
+        r#type: v1::RouteType::Unicast as i32,
+        destination: octets(dst),
+        prefix_len: if dst.is_ipv4() { 32 } else { 128 },
+        gateway: gateway.map(octets).unwrap_or_default(),
+        device: name_of(layer, route.map(|r| r.port)),
+        protocol: if e.gateway.is_some() { "redirect" } else { "kernel" }.into(),
+        scope: v1::Scope::Global as i32,
+        table: TABLE_MAIN,
+        mtu: e.mtu.map_or(0, |m| m.0),
+        expires_s: left.map(seconds),
+        ..v1::Route::default()
+    }
+}
+
 /// `ip route get`.
-pub fn route_get(layer: &IpLayer, request: &v1::GetRouteRequest) -> Result<v1::GetRouteResponse, StatusError> {
+pub fn route_get(
+    layer: &IpLayer,
+    now: Instant,
+    request: &v1::GetRouteRequest,
+) -> Result<v1::GetRouteResponse, StatusError> {
     let dst = ip("destination", &request.destination)?;
     let only = if request.device.is_empty() { None } else { Some(port(layer, &request.device)?.id) };
+    let learnt = layer.exception(now, dst).mtu;
     let shown = |route: v1::Route, source: Option<IpAddr>| v1::GetRouteResponse {
         route: Some(route),
         source: source.map(octets).unwrap_or_default(),
-        path_mtu: 0,
+        path_mtu: learnt.map_or(0, |m| m.0),
+        path_mtu_expires_s: learnt.map_or(0, |m| seconds(m.1.saturating_since(now))),
     };
     if layer.addrs().is_local(dst) {
         let local = Route {
@@ -315,7 +388,7 @@ pub fn route_get(layer: &IpLayer, request: &v1::GetRouteRequest) -> Result<v1::G
             origin: RouteOrigin::Kernel,
             options: RouteOptions::default(),
         };
-        return Ok(shown(route_to_proto(layer, &local), Some(dst)));
+        return Ok(shown(route_to_proto(layer, now, &local), Some(dst)));
     }
     let route = layer.routes().lookup(dst, |r| only.is_none_or(|p| r.port == Some(p))).ok_or_else(|| {
         StatusError::new(Errno::Enetunreach, "no route")
@@ -327,7 +400,10 @@ pub fn route_get(layer: &IpLayer, request: &v1::GetRouteRequest) -> Result<v1::G
         (None, None, Some(p)) => layer.addrs().select_source(p, dst, route.gateway.unwrap_or(dst)),
         (None, None, None) => None,
     };
-    let mut found = route_to_proto(layer, route);
+    let mut found = route_to_proto(layer, now, route);
+    if let Some((via, _)) = layer.exception(now, dst).gateway {
+        found.gateway = octets(via);
+    }
     found.destination = octets(dst);
     found.prefix_len = if dst.is_ipv4() { 32 } else { 128 };
     Ok(shown(found, source))
@@ -367,6 +443,11 @@ fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError
             })?)
         }
     };
+    if r.ecn {
+        return Err(StatusError::new(Errno::Eopnotsupp, "routes do not decide about ECN here")
+            .argument("features", "ecn")
+            .remedy("net.ipv4.tcp_ecn"));
+    }
     let some = |n: u32| (n != 0).then_some(n);
     Ok(Route {
         dst,
@@ -383,9 +464,10 @@ fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError
             initrwnd: some(r.initrwnd),
             advmss: some(r.advmss).map(|n| n.min(65_535) as u16),
             mtu: some(r.mtu),
-            mtu_lock: false,
-            hoplimit: None,
-            quickack: r.quickack == 1,
+            mtu_lock: r.mtu_lock && r.mtu != 0,
+            hoplimit: some(r.hoplimit).map(|n| n.min(255) as u8),
+            quickack: r.quickack == QUICKACK_ON,
+            pref: r.preference.signum() as i8,
         },
     })
 }

@@ -3,7 +3,7 @@
 use super::super::Shard;
 use stackd_base::{Duration, Instant};
 use stackd_netstack::Stack;
-use stackd_netstack::sysctl::{Entry, Kind, SysctlError, Sysctls};
+use stackd_netstack::sysctl::{Kind, Shown, SysctlError};
 use stackd_proto::v1::{Errno, SysctlKind};
 use stackd_proto::{StatusError, v1};
 
@@ -17,14 +17,16 @@ fn refused(error: &SysctlError, value: Option<&str>) -> StatusError {
             name.as_str(),
             near.map_or_else(|| "a key that `netctl sysctl -a` lists".to_owned(), str::to_owned),
         ),
-        SysctlError::ReadOnly { name } => (Errno::Eperm, *name, String::new()),
-        SysctlError::NotANumber { name, want, .. } => (Errno::Einval, *name, want.clone()),
-        SysctlError::OutOfRange { name, min, max, .. } => (Errno::Einval, *name, format!("{min} to {max}")),
+        SysctlError::ReadOnly { name } => (Errno::Eperm, name.as_str(), String::new()),
+        SysctlError::NotANumber { name, want, .. } => (Errno::Einval, name.as_str(), want.clone()),
+        SysctlError::OutOfRange { name, min, max, .. } => (Errno::Einval, name.as_str(), format!("{min} to {max}")),
         SysctlError::Count { name, want, .. } | SysctlError::Order { name, want, .. } => {
-            (Errno::Einval, *name, (*want).to_owned())
+            (Errno::Einval, name.as_str(), (*want).to_owned())
         }
-        SysctlError::Text { name, want, .. } => (Errno::Einval, *name, (*want).to_owned()),
-        SysctlError::Choice { name, choices, .. } => (Errno::Einval, *name, format!("one of: {}", choices.join(" "))),
+        SysctlError::Text { name, want, .. } => (Errno::Einval, name.as_str(), (*want).to_owned()),
+        SysctlError::Choice { name, choices, .. } => {
+            (Errno::Einval, name.as_str(), format!("one of: {}", choices.join(" ")))
+        }
     };
     let text = error.to_string();
     // The text says the key first, and what would be right last; the message has fields of their own for both.
@@ -38,58 +40,52 @@ fn refused(error: &SysctlError, value: Option<&str>) -> StatusError {
     StatusError::new(errno, reason.to_owned()).argument(name, value.unwrap_or_default()).remedy(remedy)
 }
 
-fn describe(entry: &Entry, defaults: &Sysctls) -> v1::SysctlDescription {
-    let (kind, min, max, choices) = match entry.kind {
+fn describe(key: &Shown) -> v1::SysctlDescription {
+    let (kind, min, max, choices) = match key.kind {
         Kind::Int { min: 0, max: 1 } => (SysctlKind::Bool, Some(0), Some(1), Vec::new()),
         Kind::Int { min, max } => (SysctlKind::Int, Some(min), Some(max), Vec::new()),
         Kind::Triple { min, max } => (SysctlKind::Triple, Some(min), Some(max), Vec::new()),
         Kind::PortRange => (SysctlKind::Range, Some(1), Some(65_535), Vec::new()),
-        Kind::PortList | Kind::Text { .. } => (SysctlKind::String, None, None, Vec::new()),
+        Kind::PortList => (SysctlKind::String, None, None, Vec::new()),
         Kind::Choice(words) => (SysctlKind::Choice, None, None, words()),
         Kind::Choices(words) => (SysctlKind::String, None, None, words()),
-        Kind::ReadOnly => (SysctlKind::String, None, None, Vec::new()),
+        Kind::Text { .. } | Kind::ReadOnly => (SysctlKind::String, None, None, Vec::new()),
     };
     v1::SysctlDescription {
         kind: kind as i32,
-        default_value: (entry.get)(defaults),
+        default_value: key.default.clone(),
         min,
         max,
         choices: choices.into_iter().map(str::to_owned).collect(),
         unit: String::new(),
-        doc: entry.doc.into(),
-        read_only: matches!(entry.kind, Kind::ReadOnly),
+        doc: key.doc.into(),
+        read_only: matches!(key.kind, Kind::ReadOnly),
     }
 }
 
-fn show(stack: &Stack, entry: &Entry, describe_it: bool) -> v1::SysctlEntry {
-    v1::SysctlEntry {
-        name: entry.name.into(),
-        value: (entry.get)(stack.sysctls()),
-        description: describe_it.then(|| describe(entry, &Sysctls::default())),
-    }
+fn show(key: Shown, describe_it: bool) -> v1::SysctlEntry {
+    let description = describe_it.then(|| describe(&key));
+    v1::SysctlEntry { name: key.name, value: key.value, description }
 }
 
 pub(super) fn list(stack: &Stack, request: &v1::SysctlListRequest) -> v1::SysctlListResponse {
     let v1::SysctlListRequest { prefixes, describe } = request;
     let wanted = |name: &str| prefixes.is_empty() || prefixes.iter().any(|p| name.starts_with(p.as_str()));
-    let mut entries: Vec<_> =
-        Sysctls::entries().filter(|e| wanted(e.name)).map(|e| show(stack, e, *describe)).collect();
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    v1::SysctlListResponse { entries }
+    let shown = stack.sysctls().show().into_iter().filter(|k| wanted(&k.name));
+    v1::SysctlListResponse { entries: shown.map(|k| show(k, *describe)).collect() }
 }
 
 pub(super) fn get(stack: &Stack, request: &v1::SysctlGetRequest) -> Result<v1::SysctlGetResponse, StatusError> {
     let v1::SysctlGetRequest { names, describe } = request;
+    let all = if *describe { stack.sysctls().show() } else { Vec::new() };
     let entries = names
         .iter()
         .map(|name| {
-            stack.sysctl_get(name).map_err(|e| refused(&e, None))?;
-            Sysctls::entries()
-                .find(|e| e.name == name)
-                .map(|e| show(stack, e, *describe))
-                .ok_or_else(|| StatusError::new(Errno::Enoent, "no such key").argument(name, ""))
+            let value = stack.sysctl_get(name).map_err(|e| refused(&e, None))?;
+            let described = all.iter().find(|k| k.name == *name).cloned().map(|k| show(k, true));
+            Ok(described.unwrap_or_else(|| v1::SysctlEntry { name: name.clone(), value, description: None }))
         })
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<_, StatusError>>()?;
     Ok(v1::SysctlGetResponse { entries })
 }
 

@@ -6,7 +6,7 @@ use crate::socket::ancillary::{RecvControl, SendControl, Wanted, Writer};
 use crate::socket::errqueue::Origin;
 use crate::socket::opts::name::*;
 use crate::types::{Domain, Readiness, SocketKind};
-use stackd_base::{DropReason, Errno, Instant, Mib, SockId};
+use stackd_base::{DropReason, Duration, Errno, Instant, Mib, SockId};
 use stackd_wire::{Gso, IcmpRepr, Ipv4Repr, Offload, Sum, UdpRepr, Unreachable, icmp, proto, udp};
 use std::net::{IpAddr, SocketAddr};
 
@@ -430,9 +430,11 @@ fn link_local_peers_have_a_scope() {
     let mut net = acquainted();
     let now = net.now;
     for host in [&mut net.a, &mut net.b] {
-        let port = host.port;
-        host.stack.ip_mut().add_link_local(port);
+        assert!(host.stack.add_link_local(now, host.port));
     }
+    // Until nobody objected, there is no address to be used.
+    net.run(Duration::from_secs(3));
+    let now = net.now;
     let b = bound(&mut net.b, now, "[::]:53");
     let a = net.a.socket(now, Domain::V6, SocketKind::Dgram);
     let scope = net.a.port.0;
