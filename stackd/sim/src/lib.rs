@@ -11,13 +11,15 @@ mod frame;
 mod host;
 mod link;
 mod loss;
+pub mod net;
 mod pair;
+pub mod scenario;
 
 pub use coverage::Coverage;
 pub use events::EventQueue;
 pub use experiment::{Experiment, Point, Report};
 pub use frame::{Frame, OVERHEAD};
 pub use host::{Host, Violation};
-pub use link::{Link, LinkConfig, LinkStats};
+pub use link::{Cargo, Link, LinkConfig, LinkStats};
 pub use loss::{GilbertElliott, Loss, LossProcess, Probability};
 pub use pair::{Pair, Side};

@@ -3,8 +3,71 @@
 
 use crate::frame::Frame;
 use crate::loss::{Loss, LossProcess, Probability};
+use crate::net::IpPacket;
+use core::ops::Range;
 use stackd_base::{Bandwidth, Duration, Instant, Rng, SplitMix64};
+use stackd_wire::EcnCodepoint;
 use std::collections::VecDeque;
+
+/// What a link carries: one segment, or a run of segments that travel together.
+pub trait Cargo: Clone {
+    /// Segments it stands for.
+    fn segments(&self) -> u32;
+    /// Bytes of the wire's time that segments `which` take.
+    fn wire_bytes(&self, which: Range<u32>) -> u64;
+    /// What stands for segments `which` of it.
+    #[must_use]
+    fn part(&self, which: Range<u32>) -> Self;
+    /// CE, where that is possible. False where it is not.
+    fn mark_ce(&mut self) -> bool;
+    /// Damages it; false: the receiver would drop it, so it need not arrive.
+    fn damage(&mut self, random: u64) -> bool;
+}
+
+impl Cargo for Frame {
+    fn segments(&self) -> u32 {
+        Self::segments(self)
+    }
+    fn wire_bytes(&self, which: Range<u32>) -> u64 {
+        Self::wire_bytes(self, which)
+    }
+    fn part(&self, which: Range<u32>) -> Self {
+        Self::part(self, which)
+    }
+    fn mark_ce(&mut self) -> bool {
+        let can = self.ecn != EcnCodepoint::NotEct;
+        if can {
+            self.ecn = EcnCodepoint::Ce;
+        }
+        can
+    }
+    fn damage(&mut self, _: u64) -> bool {
+        false
+    }
+}
+
+impl Cargo for IpPacket {
+    fn segments(&self) -> u32 {
+        1
+    }
+    fn wire_bytes(&self, _: Range<u32>) -> u64 {
+        Self::wire_bytes(self)
+    }
+    fn part(&self, _: Range<u32>) -> Self {
+        self.clone()
+    }
+    fn mark_ce(&mut self) -> bool {
+        let can = self.ecn() != EcnCodepoint::NotEct;
+        if can {
+            self.set_ecn(EcnCodepoint::Ce);
+        }
+        can
+    }
+    fn damage(&mut self, random: u64) -> bool {
+        self.flip(random);
+        true
+    }
+}
 
 /// What a link is like. The default is a perfect one: no delay, no limit.
 #[derive(Clone, Copy, Default, Debug)]
@@ -17,7 +80,7 @@ pub struct LinkConfig {
     pub jitter: Duration,
     /// Random loss.
     pub loss: Loss,
-    /// Segments that arrive with a wrong checksum: dropped by the receiver, so lost, but counted apart.
+    /// Segments that are damaged on the way; the receiver's checksum must find it. Lost, but counted apart.
     pub corrupt: Probability,
     /// Segments that are overtaken: they arrive `reorder_by` late.
     pub reorder: Probability,
@@ -77,6 +140,7 @@ enum Fate {
     Arrives,
     Late,
     Twice,
+    Damaged,
     Vanishes,
 }
 
@@ -110,7 +174,7 @@ impl Link {
 
     /// The sender puts `frame` on the link at `now`. `arrive(at, part)` is called for every run of its segments that will reach the
     /// other end together, in no particular order.
-    pub fn offer(&mut self, now: Instant, frame: &Frame, mut arrive: impl FnMut(Instant, Frame)) {
+    pub fn offer<C: Cargo>(&mut self, now: Instant, frame: &C, mut arrive: impl FnMut(Instant, C)) {
         while self.queued.front().is_some_and(|q| q.0 <= now) {
             self.queued_segments -= self.queued.pop_front().map_or(0, |q| q.1);
         }
@@ -162,7 +226,7 @@ impl Link {
         self.config.delay + Duration::from_nanos(extra)
     }
 
-    fn segments_that_fit(&self, now: Instant, frame: &Frame, segments: u32) -> u32 {
+    fn segments_that_fit<C: Cargo>(&self, now: Instant, frame: &C, segments: u32) -> u32 {
         let mut fits = segments;
         if let Some(limit) = self.config.limit_packets {
             fits = fits.min(limit.saturating_sub(self.queued_segments));
@@ -184,7 +248,7 @@ impl Link {
         }
         if self.config.corrupt.toss(&mut self.rng) {
             self.stats.corrupted += 1;
-            return Fate::Vanishes;
+            return Fate::Damaged;
         }
         if self.config.reorder.toss(&mut self.rng) {
             self.stats.reordered += 1;
@@ -197,14 +261,14 @@ impl Link {
         Fate::Arrives
     }
 
-    fn arrive_run(
+    fn arrive_run<C: Cargo>(
         &mut self,
         start: Instant,
         delay: Duration,
-        frame: &Frame,
-        which: core::ops::Range<u32>,
+        frame: &C,
+        which: Range<u32>,
         mark: bool,
-        arrive: &mut impl FnMut(Instant, Frame),
+        arrive: &mut impl FnMut(Instant, C),
     ) {
         if which.is_empty() {
             return;
@@ -219,18 +283,25 @@ impl Link {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn arrive_one(
+    fn arrive_one<C: Cargo>(
         &mut self,
         start: Instant,
         delay: Duration,
-        frame: &Frame,
+        frame: &C,
         i: u32,
         fate: Fate,
         mark: bool,
-        arrive: &mut impl FnMut(Instant, Frame),
+        arrive: &mut impl FnMut(Instant, C),
     ) {
-        self.stats.delivered += 1;
         let at = start + self.time_for(frame.wire_bytes(0..i + 1)) + delay;
+        if fate == Fate::Damaged {
+            let mut part = frame.part(i..i + 1);
+            if part.damage(self.rng.next_u64()) {
+                arrive(at, part);
+            }
+            return;
+        }
+        self.stats.delivered += 1;
         let part = self.marked(frame.part(i..i + 1), mark, 1);
         match fate {
             Fate::Late => arrive(at + self.config.reorder_by, part),
@@ -240,14 +311,12 @@ impl Link {
                 arrive(at, part.clone());
                 arrive(at, part);
             }
-            Fate::Arrives | Fate::Vanishes => arrive(at, part),
+            Fate::Arrives | Fate::Damaged | Fate::Vanishes => arrive(at, part),
         }
     }
 
-    fn marked(&mut self, mut part: Frame, mark: bool, segments: u32) -> Frame {
-        use stackd_wire::EcnCodepoint;
-        if mark && part.ecn != EcnCodepoint::NotEct {
-            part.ecn = EcnCodepoint::Ce;
+    fn marked<C: Cargo>(&mut self, mut part: C, mark: bool, segments: u32) -> C {
+        if mark && part.mark_ce() {
             self.stats.marked += u64::from(segments);
         }
         part

@@ -1,6 +1,7 @@
 //! `stackd-sim`: experiments in virtual time from the command line.
 
 mod replay;
+mod scenarios;
 mod units;
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +24,10 @@ enum Command {
     /// One bulk flow over one bottleneck
     Run(Run),
     Replay(replay::Command),
+    /// One random scenario of hosts, middleboxes and faults, everything checked after every event
+    Scenario(scenarios::One),
+    /// Many random scenarios; what fails is shrunk, and printed with the line that runs it again
+    Fuzz(scenarios::Many),
 }
 
 #[derive(Args, Debug)]
@@ -87,6 +92,8 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Run(run) => run.run().map(|()| ExitCode::SUCCESS),
         Command::Replay(replay) => replay.run().map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Scenario(one) => one.run().map(|()| ExitCode::SUCCESS),
+        Command::Fuzz(many) => many.run().map(|()| ExitCode::SUCCESS),
     }
 }
 
