@@ -98,6 +98,18 @@ impl Payload {
     }
 }
 
+/// What a packet's departure means to the socket that it came from, which counts frames and bytes below itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Accounting {
+    /// The end of a frame.
+    #[default]
+    Frame,
+    /// A piece of a frame, of which more will follow.
+    Piece,
+    /// Nothing: a copy made on the way, by netem.
+    Copy,
+}
+
 /// A packet on its way to a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Packet {
@@ -115,6 +127,8 @@ pub struct Packet {
     pub protocol: u8,
     /// The socket that is told when the packet leaves or is dropped.
     pub sock: Option<SockId>,
+    /// What the socket is told.
+    pub accounting: Accounting,
     /// Hash of the flow.
     pub flow_hash: u64,
     /// Earliest departure time.
@@ -140,6 +154,7 @@ impl Packet {
             transport_at: len,
             protocol: 0,
             sock: None,
+            accounting: Accounting::Frame,
             flow_hash: 0,
             departure: None,
             priority: 0,
@@ -330,6 +345,9 @@ impl QueuedPacket for Packet {
         self.payload = rest_bytes;
         first.offload.gso_size = 0;
         first.offload.gso = Gso::None;
+        if first.accounting == Accounting::Frame {
+            first.accounting = Accounting::Piece;
+        }
         if first.protocol == proto::TCP {
             // FIN and PSH belong to the last byte, which the first segment does not carry.
             let flags = &mut first.head[usize::from(self.transport_at) + 13];
@@ -341,7 +359,7 @@ impl QueuedPacket for Packet {
     }
 
     fn duplicate(&self) -> Option<Self> {
-        Some(self.clone())
+        Some(Self { accounting: Accounting::Copy, ..self.clone() })
     }
 
     fn corrupt(&mut self, random: u64) {

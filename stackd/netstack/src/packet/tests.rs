@@ -133,3 +133,21 @@ fn corruption_flips_one_bit_behind_the_link_header_and_the_checksum_catches_it()
         assert_eq!((flipped, good[..14] == bad[..14]), (1, true));
     }
 }
+
+/// A frame that the device could not segment was reported as left once for every piece: its connection then counted fewer frames below
+/// itself than there were, and the limit that keeps it below fq's `flow_limit` did not hold. netem's duplicates were reported too, and took
+/// bytes of others off the small-queue account.
+#[test]
+fn a_frame_leaves_once_however_it_is_cut_and_a_copy_never_does() {
+    let mut rest = gso(3500, false, true);
+    let mut copy = rest.duplicate().expect("a copy");
+    let mut left = Vec::new();
+    while let Some(piece) = rest.split_first() {
+        left.push(piece.accounting);
+    }
+    left.push(rest.accounting);
+    use Accounting::{Copy, Frame, Piece};
+    assert_eq!(left, [Piece, Piece, Piece, Frame]);
+    assert_eq!(copy.split_first().map(|p| p.accounting), Some(Copy));
+    assert_eq!(copy.accounting, Copy);
+}

@@ -26,7 +26,7 @@ pub use udp::Held;
 
 use crate::demux::{Demux, Keyed};
 use crate::ip::{IpEnv, IpLayer};
-use crate::packet::Packet;
+use crate::packet::{Accounting, Packet};
 use crate::socket::ports::PortTable;
 use crate::socket::table::SocketTable;
 use crate::socket::timewait::TimeWaitTable;
@@ -153,7 +153,12 @@ impl Stack {
         if let Some(sock) = packet.sock
             && let Some(Body::Tcp(t)) = self.sockets.get_mut(sock).map(|s| &mut s.body)
         {
-            t.conn.handle_tx_complete(packet.payload.len() as u32);
+            let bytes = packet.payload.len() as u32;
+            match packet.accounting {
+                Accounting::Frame => t.conn.handle_tx_complete(bytes),
+                Accounting::Piece => t.conn.handle_tx_piece(bytes),
+                Accounting::Copy => return,
+            }
             self.mark_dirty(sock);
         }
     }

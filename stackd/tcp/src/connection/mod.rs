@@ -377,6 +377,11 @@ impl Connection {
         }
     }
 
+    /// As [`handle_tx_complete`](Self::handle_tx_complete) for a piece of a segment that was cut below, and of which more will follow.
+    pub fn handle_tx_piece(&mut self, payload_bytes: u32) {
+        self.queued_below = self.queued_below.saturating_sub(u64::from(payload_bytes));
+    }
+
     /// An ICMP error that quotes a segment of this connection.
     pub fn handle_icmp(&mut self, now: Instant, error: IcmpError, env: &mut Env<'_>) {
         if self.tape.is_some() {
