@@ -19,6 +19,8 @@ pub(crate) struct TxSegment {
     pub packets: u32,
     /// Bytes of each packet.
     pub mss: u32,
+    /// Bytes of the first packet that are not part of it any more: acknowledged, or cut off.
+    pub gone: u32,
     /// When it left last.
     pub sent_at: Instant,
     /// Number of that transmission.
@@ -38,7 +40,17 @@ pub(crate) struct TxSegment {
 impl TxSegment {
     /// The last boundary of packets of this entry, which begins at `start`, that is not after `at`.
     fn whole_packets(&self, start: u64, at: u64) -> u64 {
-        at - (at - start) % u64::from(self.mss.max(1))
+        at.saturating_sub(self.phase(start, at)).max(start)
+    }
+
+    /// How far into its packet `at` lies.
+    fn phase(&self, start: u64, at: u64) -> u64 {
+        (at - start + u64::from(self.gone)) % u64::from(self.mss.max(1))
+    }
+
+    /// Packets that its bytes are.
+    fn packets_of_bytes(&self, start: u64) -> u32 {
+        packets_of(self.end - start + u64::from(self.gone), self.mss)
     }
 }
 
@@ -197,6 +209,7 @@ impl Scoreboard {
                 end,
                 packets,
                 mss,
+                gone: 0,
                 sent_at,
                 xmit,
                 rate,
@@ -224,10 +237,16 @@ impl Scoreboard {
         }
         let mut right = *seg;
         let before = seg.packets;
+        right.gone = seg.phase(start, at) as u32;
         seg.end = at;
-        // A sacked run knows only the sum of its packets, and a packet cut in two is two.
-        seg.packets = if before == 1 { 1 } else { packets_of(at - start, seg.mss).min(before - 1) };
-        right.packets = (before - seg.packets).max(1);
+        // A packet cut in two is two.
+        seg.packets = seg.packets_of_bytes(start);
+        right.packets = right.packets_of_bytes(at);
+        if seg.sacked {
+            // A run knows only the sum of its packets.
+            seg.packets = if before == 1 { 1 } else { seg.packets.min(before - 1) };
+            right.packets = (before - seg.packets).max(1);
+        }
         let more = seg.packets + right.packets - before;
         self.packets_out += more;
         if right.sacked {
@@ -247,9 +266,9 @@ impl Scoreboard {
 
     /// Forgets everything below `una`.
     pub fn ack_to(&mut self, una: u64, out: &mut AckOutcome, rate: &mut RateEstimator) {
-        if let Some((start, seg)) = self.head()
+        // The entry that `una` lies in need not be the first one.
+        if let Some((&start, seg)) = self.segs.range(..una).next_back()
             && una < seg.end
-            && una > start
         {
             let at = seg.whole_packets(start, una);
             self.split(at);
@@ -288,7 +307,8 @@ impl Scoreboard {
         if *entry.key() >= una {
             return;
         }
-        let (start, seg) = entry.remove_entry();
+        let (start, mut seg) = entry.remove_entry();
+        seg.gone = seg.phase(start, una) as u32;
         if self.to_resend.remove(&start) {
             self.to_resend.insert(una);
         }
@@ -338,7 +358,7 @@ impl Scoreboard {
         match self.segs.range(..=at).next_back() {
             Some((&start, seg)) if at < seg.end && !seg.sacked => {
                 let below = seg.whole_packets(start, at);
-                if below == at { at } else { (below + u64::from(seg.mss.max(1))).min(seg.end) }
+                if below == at { at } else { (at - seg.phase(start, at) + u64::from(seg.mss.max(1))).min(seg.end) }
             }
             _ => at,
         }
@@ -422,7 +442,7 @@ impl Scoreboard {
         if seg.sacked || seg.lost {
             return 0;
         }
-        let cut = start + u64::from(seg.mss);
+        let cut = start + u64::from(seg.mss - seg.gone);
         self.split(cut);
         let Some(seg) = self.segs.get_mut(&start) else { return 0 };
         seg.lost = true;
@@ -430,6 +450,7 @@ impl Scoreboard {
         self.lost_out += n;
         self.lost_total += u64::from(n);
         self.to_resend.insert(start);
+        self.limit_reno_sacked();
         n
     }
 
@@ -456,6 +477,7 @@ impl Scoreboard {
             self.sacked_out = 0;
             self.highest_sacked = 0;
         }
+        self.limit_reno_sacked();
         self.retrans_out = 0;
         self.order.clear();
         self.lost_total += u64::from(newly);
@@ -528,6 +550,7 @@ impl Scoreboard {
         let packets = packets_of(seg.end - start, mss);
         let was = seg.packets;
         seg.mss = mss;
+        seg.gone = 0;
         seg.packets = packets;
         seg.sent_at = sent_at;
         seg.xmit = xmit;
@@ -543,14 +566,14 @@ impl Scoreboard {
             self.retrans_out -= was;
         }
         self.retrans_out += packets;
+        self.limit_reno_sacked();
         Some((end, packets))
     }
 
     /// Bytes of the tail that one probe may repeat: start of the last packet.
     pub fn tail_probe(&self) -> Option<u64> {
         let (start, seg) = self.tail()?;
-        let last = (seg.end - start - 1) / u64::from(seg.mss.max(1)) * u64::from(seg.mss.max(1));
-        Some(start + last)
+        Some(seg.whole_packets(start, seg.end - 1))
     }
 
     /// Makes `at` the start of an entry. Says where that ends, `end` at most, and whether the peer has it; `None`: nothing is outstanding there.
@@ -567,6 +590,12 @@ impl Scoreboard {
     /// Without SACK, duplicate ACKs stand for packets that arrived (RFC 5681): at most all but one.
     pub fn set_reno_sacked(&mut self, n: u32) {
         self.sacked_out = n.min(self.packets_out.saturating_sub(self.lost_out).saturating_sub(1));
+    }
+
+    /// Packets that were marked lost, or that became fewer, leave less room for those that duplicate ACKs stood for: the sum must not exceed
+    /// what is out (Linux's `tcp_limit_reno_sacked`). With SACK it never does.
+    fn limit_reno_sacked(&mut self) {
+        self.sacked_out = self.sacked_out.min(self.packets_out.saturating_sub(self.lost_out));
     }
 
     /// Transmissions that loss detection has not passed yet: for tests.
@@ -586,6 +615,12 @@ impl Scoreboard {
             s += if seg.sacked { seg.packets } else { 0 };
             l += if seg.lost { seg.packets } else { 0 };
             r += if seg.retrans { seg.packets } else { 0 };
+            ensure!(
+                seg.sacked || seg.packets == seg.packets_of_bytes(start),
+                "scoreboard: {start}..{} is {} packets: {seg:?}",
+                seg.end,
+                seg.packets_of_bytes(start)
+            );
             ensure!(seg.packets > 0, "scoreboard: {start}..{} in no packet", seg.end);
             ensure!(
                 !seg.sacked || (!seg.lost && !seg.retrans),

@@ -67,7 +67,7 @@ impl ChallengeLimit {
         if !self.started || now - self.window_start >= Duration::from_secs(1) {
             self.started = true;
             self.window_start = now;
-            self.left = (limit / 2).saturating_add(rng.below(limit.max(1)));
+            self.left = limit.div_ceil(2).saturating_add(rng.below(limit.max(1)));
         }
         let ok = self.left > 0;
         self.left = self.left.saturating_sub(1);

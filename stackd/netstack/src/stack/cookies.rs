@@ -33,6 +33,12 @@ fn mss_table(v6: bool) -> &'static [u16; 4] {
     if v6 { &MSS_V6 } else { &MSS_V4 }
 }
 
+/// RFC 9293, 3.7.1: "If an MSS Option is not received at connection setup, TCP implementations MUST assume a default send MSS of 536
+/// (576 - 40) for IPv4 or 1220 (1280 - 60) for IPv6".
+fn offered_mss(syn: &TcpRepr, v6: bool) -> u16 {
+    syn.options.mss.unwrap_or(if v6 { 1220 } else { 536 })
+}
+
 impl Stack {
     fn cookie(&self, flow: &FlowKey, irs: SeqNum, minute: u64, mss_index: u8) -> SeqNum {
         let mut input = [0; 50];
@@ -45,9 +51,14 @@ impl Stack {
         SeqNum(hash & !3 | u32::from(mss_index))
     }
 
-    /// Whether a SYN is to be answered with a cookie: always, or when the queue is full.
-    pub(super) fn wants_cookie(&self, syn_queue_full: bool, least_iss: SeqNum) -> bool {
+    /// Whether a SYN is to be answered with a cookie: always, or when the queue is full. Not if the peer takes less than the smallest MSS
+    /// that a cookie can say: every segment would exceed it (Linux sends them all the same).
+    pub(super) fn wants_cookie(&self, syn_queue_full: bool, least_iss: SeqNum, flow: &FlowKey, syn: &TcpRepr) -> bool {
         let mode = self.sysctls.net.tcp_syncookies;
+        let v6 = flow.remote().is_ipv6();
+        if offered_mss(syn, v6) < mss_table(v6)[0] {
+            return false;
+        }
         // An old connection of this flow in TIME_WAIT asks for a sequence number that a cookie cannot have.
         least_iss == SeqNum(0) && (mode == 2 || mode == 1 && syn_queue_full)
     }
@@ -63,7 +74,7 @@ impl Stack {
         opts: &SockOpts,
     ) {
         let v6 = flow.remote().is_ipv6();
-        let offered = syn.options.mss.unwrap_or(536);
+        let offered = offered_mss(syn, v6);
         let index = mss_table(v6).iter().rposition(|&mss| mss <= offered).unwrap_or(0) as u8;
         let iss = self.cookie(flow, syn.seq, now.as_nanos() / MINUTE, index);
         let mut known = *syn;

@@ -168,6 +168,8 @@ impl Stack {
                 if let Some(listener) = waiting
                     && let Some(child) = self.cookie_input(now, listener, flow, seg)?
                 {
+                    // Also when the ACK is put off (TCP_DEFER_ACCEPT) the child has to repeat its SYN-ACK.
+                    self.after_event(now, child, store);
                     // The echo of a timestamp that carried options says nothing of the round trip.
                     let options = TcpOptions { timestamps: None, ..seg.options };
                     return self.deliver(now, child, &TcpRepr { options, ..*seg }, d, bytes, at, store);

@@ -39,7 +39,7 @@ impl Stack {
         // Linux: full at the backlog; without SYN cookies the last quarter of tcp_max_syn_backlog is closed to strangers.
         let embryonic = l.embryonic.len() as u32;
         let (full, opts, device) = (l.syn_full(), Arc::clone(&s.opts), s.opts.device);
-        let cookie = self.wants_cookie(full, least_iss);
+        let cookie = self.wants_cookie(full, least_iss, flow, syn);
         let crowded = self.sysctls.net.tcp_syncookies == 0 && syn_limit.saturating_sub(embryonic) < syn_limit >> 2;
         if !cookie && (full || crowded) {
             self.mib.inc(Mib::TcpExtTCPReqQFullDrop);

@@ -363,7 +363,13 @@ impl Stack {
             return;
         };
         if let IcmpRepr::PacketTooBig { mtu } = error.error {
+            let path_mss = |stack: &Self| stack.connection(sock).map(|c| c.flow().mss);
+            let before = path_mss(self);
             self.path_mtu_changed(now, sock, seq, mtu);
+            // RFC 1191, 6.2: what one connection believed, all that go there must know (they would lose a segment each to learn it).
+            if path_mss(self) != before {
+                self.ip.learn_mtu(now, error.remote.ip(), mtu);
+            }
         } else if let Some((conn, mut env)) = self.tcp_parts(sock) {
             let kind = match error.errno() {
                 (errno, true) => IcmpKind::Hard(errno),

@@ -469,7 +469,9 @@ impl Connection {
     pub(super) fn send_new(&mut self, now: Instant, env: &mut Env<'_>, len: u64) -> SegmentOut {
         let start = self.nxt;
         // A Fast Open child's FIN waits for the end of the handshake.
-        let fin = self.fin_wanted && self.state.is_synchronized() && start + len == self.written + 1;
+        // The FIN takes a place in the window like a byte: where the data fills it, it follows later.
+        let room = len == 0 || start + len < self.una + self.snd_wnd;
+        let fin = self.fin_wanted && self.state.is_synchronized() && start + len == self.written + 1 && room;
         let end = start + len + u64::from(fin);
         if self.board.is_empty() && len > 0 {
             self.control = self.cc.on_event(CcEvent::TxStart { now, app_limited: self.rate.is_app_limited() }, env.rng);

@@ -1,7 +1,9 @@
-//! The checker of invariants sees what is broken.
+//! The checker of invariants sees what is broken; and what it found in simulations.
 
-use super::segments::Test;
-use crate::{Config, Connection};
+use super::segments::{ISS, Test, seg};
+use crate::{Config, Connection, IcmpError, IcmpKind};
+use stackd_base::{Instant, SeqNum, SplitMix64};
+use stackd_wire::TcpOptions;
 
 /// A connection with ten packets in flight, and then something broken in it.
 fn broken(how: impl FnOnce(&mut Connection)) -> String {
@@ -27,10 +29,90 @@ fn what_is_broken_is_named() {
         ("received", |c| c.rcv_nxt += 1_000_000),
         ("no delayed ACK", |c| c.rcv_nxt += 1),
         ("RST", |c| c.due.rst = true),
-        ("in no frame", |c| c.queued_below = 1),
+        ("without a byte", |c| c.frames_below += 1),
     ];
     for (what, how) in cases {
         let said = broken(how);
         assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+/// An ACK that covered one transmission and a part of the next, a GSO segment of several packets, took no packet off the second: in flight there
+/// seemed to be more than there was, for as long as the rest was not acknowledged. (Found by the simulation.)
+#[test]
+fn an_ack_of_one_segment_and_a_part_of_the_next_counts_whole_packets_of_both() {
+    let mut t = Test::established(Config::default());
+    t.write(1000);
+    t.drain();
+    t.write(5000);
+    t.drain();
+    assert_eq!(t.end.conn.board.packets_out(), 5);
+    t.recv(seg().ack(3001));
+    assert_eq!(t.end.conn.board.packets_out(), 2);
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// A receiver whose segments were cut on the way acknowledges parts of packets: several such ACKs that completed a packet were never counted as
+/// one, and the last bytes of a GSO segment stood for all of its packets. (Found by the simulation.)
+#[test]
+fn parts_of_a_packet_acknowledged_one_by_one_add_up_to_a_packet() {
+    let mut t = Test::established(Config::default());
+    t.write(4000);
+    t.drain();
+    for (ack, out) in [(401, 4), (801, 4), (1201, 3), (1601, 3), (2001, 2), (2401, 2), (2999, 2), (3001, 1), (3999, 1)]
+    {
+        t.recv(seg().ack(ack));
+        assert_eq!(t.end.conn.board.packets_out(), out, "ack {ack}");
+        t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+/// Without SACK the packets that duplicate ACKs stood for were not fewer when others were marked lost: together they were more than what is
+/// out, and in flight was less than nothing. (Found by the simulation; Linux has `tcp_limit_reno_sacked` for it.)
+#[test]
+fn duplicate_acks_and_losses_are_never_more_than_what_is_out() {
+    let mut t = Test::established_with(Config::default(), TcpOptions { mss: Some(1400), ..TcpOptions::NONE });
+    t.write(14_000);
+    t.drain();
+    for _ in 0..3 {
+        t.recv(seg().ack(1));
+    }
+    t.drain();
+    for _ in 0..5 {
+        t.recv(seg().ack(1));
+    }
+    // The path's MTU is smaller: all that is out is lost, and is cut anew.
+    let icmp = IcmpError { seq: SeqNum(ISS + 1), kind: IcmpKind::TooBig { mss: 1000 } };
+    let now = t.now;
+    t.end.with(|c, env| c.handle_icmp(now, icmp, env));
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+    t.drain();
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// A FIN behind data that filled the window exactly went with it, one position beyond what the peer had offered. (Found by the simulation.)
+#[test]
+fn a_fin_takes_a_place_in_the_window() {
+    let mut t = Test::established(Config::default());
+    t.recv(seg().seq(1).ack(1).win(0));
+    t.recv(seg().seq(1).ack(1).win(1000));
+    t.write(1000);
+    let now = t.now;
+    t.end.with(|c, env| c.handle_shutdown_write(now, env));
+    t.expect(seg().seq(1).ack(1).len(1000)).quiet();
+    assert_eq!(t.end.conn.positions().snd_nxt, 1001);
+    t.recv(seg().seq(1).ack(1001).win(1));
+    t.expect(seg().seq(1001).ack(1).fin());
+}
+
+/// `tcp_challenge_ack_limit` 1 meant none at all: half of it, rounded down, and a random number below one. In a simultaneous open whose last SYN-ACK
+/// was lost, that challenge ACK is the only answer there is. (Found by the simulation.)
+#[test]
+fn a_challenge_limit_of_one_allows_one() {
+    for seed in 0..50 {
+        let (mut limit, mut rng) = (crate::ChallengeLimit::default(), SplitMix64::new(seed));
+        let now = Instant::from_nanos(5_000_000_000);
+        assert!(limit.allow(now, 1, &mut rng));
+        assert!(!limit.allow(now, 1, &mut rng));
     }
 }

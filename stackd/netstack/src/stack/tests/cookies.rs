@@ -127,3 +127,38 @@ fn a_stale_cookie_is_refused() {
     assert_eq!(net.a.stack.take_error(late), Some(Errno::ECONNRESET));
     assert_eq!(net.b.stack.accept(net.now, listener, &mut net.b.store), Err(Errno::EAGAIN));
 }
+
+/// A cookie can say no MSS below its table: the connection then took the smallest of the table, and every full segment exceeded what the
+/// peer had asked for. (Found by the simulation: `TCP_MAXSEG` 88.)
+#[test]
+fn a_peer_whose_mss_is_below_the_table_gets_no_cookie() {
+    for (listen, to) in [("0.0.0.0:80", "10.0.0.2:80"), ("[::]:80", "[fd00::2]:80")] {
+        let mut net = Net::new();
+        cookies(&mut net, "2");
+        let listener = net.b.listener(net.now, listen, 10);
+        let to: SocketAddr = to.parse().expect("address");
+        let domain = if to.is_ipv4() { Domain::V4 } else { Domain::V6 };
+        let client = net.a.socket(net.now, domain, SocketKind::Stream);
+        net.a.option(net.now, client, 6, 2, 300).expect("TCP_MAXSEG");
+        assert_eq!(net.a.stack.connect(net.now, client, to, &mut net.a.store), Err(Errno::EINPROGRESS));
+        net.run_ms(5);
+        let (server, _) = net.b.stack.accept(net.now, listener, &mut net.b.store).expect("a connection");
+        assert_eq!(net.b.stack.mib().get(Mib::TcpExtSyncookiesSent), 0);
+        assert!(info(&net.b, net.now, server).snd_mss <= 300);
+    }
+}
+
+/// The bare ACK that brings a cookie back to a listener with `TCP_DEFER_ACCEPT` makes a child that waits for data: its timer was never set,
+/// and without data it stayed for ever. (Found by the simulation.)
+#[test]
+fn a_deferred_child_of_a_cookie_does_not_stay_for_ever() {
+    let mut net = Net::new();
+    cookies(&mut net, "2");
+    let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+    net.b.option(net.now, listener, 6, 9, 1).expect("TCP_DEFER_ACCEPT");
+    connect(&mut net, "10.0.0.2:80");
+    net.b.stack.check_invariants(net.now).unwrap_or_else(|e| panic!("{e}"));
+    // The SYN-ACK is repeated after a second; the answer to that one counts.
+    net.run_ms(3000);
+    net.b.stack.accept(net.now, listener, &mut net.b.store).expect("the time to wait for data is over");
+}
