@@ -32,7 +32,8 @@ impl Watch {
         let Some(s) = packet.segment().filter(|s| s.tcp.flags.syn()) else { return };
         // The flow as this host sends it.
         let flow = self.flows.entry((s.dst, s.src)).or_default();
-        flow.peer_mss = Some(s.tcp.options.mss);
+        // A firewall may have taken the option out of one of two: either counts.
+        flow.peer_mss = Some(flow.peer_mss.flatten().max(s.tcp.options.mss));
     }
 
     /// From now on the flow keeps to a rate.

@@ -40,7 +40,9 @@ impl Scenario {
         let nat = impairments.iter().any(|i| matches!(i.kind, Kind::Box { kind: BoxKind::Nat, .. }));
         let count = 1 + r.below(3) as u16;
         let flows = (0..count).map(|id| flow(seed, id, clients, servers, !nat)).collect();
-        Self { seed, v6, rate, rtt, clients, servers, mtu, impairments, tunings: tuning::generate(seed, START), flows }
+        let tunings = tuning::generate(seed, START);
+        let expect_all_complete = false;
+        Self { seed, v6, rate, rtt, clients, servers, mtu, impairments, tunings, flows, expect_all_complete }
     }
 }
 

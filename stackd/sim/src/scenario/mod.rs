@@ -42,6 +42,8 @@ pub struct Scenario {
     pub tunings: Vec<Tuning>,
     /// Who talks to whom.
     pub flows: Vec<Flow>,
+    /// Nothing excuses a flow that is not whole: many scenarios must then fail, which is what tests of shrinking want.
+    pub expect_all_complete: bool,
 }
 
 /// What is taken out of a scenario.

@@ -6,7 +6,7 @@ use super::{Scenario, Side};
 use crate::link::{Link, LinkConfig};
 use crate::loss::Loss;
 use crate::net::middlebox::{
-    AckCompressor, AckThinner, BlackHole, Bleacher, Coalescer, Marker, Middlebox, Nat, OptionStripper, Outage,
+    AckCompressor, AckThinner, BlackHole, Bleacher, Coalescer, Dir, Marker, Middlebox, Nat, OptionStripper, Outage,
     PoliteRouter, Splitter,
 };
 use crate::net::{AFTERMATH, Failure, Host, HostConfig, IpPacket, Stage, Task, World};
@@ -123,7 +123,7 @@ impl Scenario {
         let hole = |k: &Kind| matches!(k, Kind::Box { kind: BoxKind::BlackHole(..), .. });
         let excused =
             !f.is_polite() || self.impairments.iter().any(|i| hole(&i.kind)) || self.tunings.iter().any(|t| t.may_fail);
-        if excused { FlowEnd::Ends } else { FlowEnd::Complete }
+        if excused && !self.expect_all_complete { FlowEnd::Ends } else { FlowEnd::Complete }
     }
 
     /// Events that what there is to do may cost: a generous multiple of packets, so that only a loop exceeds it.
@@ -228,12 +228,19 @@ impl Scenario {
         let mut seeds = super::rng(self.seed, "chain");
         let mut links = [LinkConfig::default(); 2];
         let (mut before, mut behind) = (Vec::new(), Vec::new());
+        // What joins segments stands at an end: what it makes is too large for the others.
+        let mut ends = [None, None];
         for link in &mut links {
             link.rate = Some(self.rate);
             link.delay = self.rtt * 2 / 5;
         }
         for i in &self.impairments {
             if let Kind::Box { before: in_front, kind } = i.kind {
+                if let BoxKind::Join(most, hold) = kind {
+                    let towards = if in_front { Dir::Left } else { Dir::Right };
+                    ends[usize::from(!in_front)] = Some(Stage::Box(Box::new(Coalescer::new(towards, most, hold))));
+                    continue;
+                }
                 let stage = Stage::Box(self.middlebox(kind, super::rng(self.seed, i.label).next_u64()));
                 // Translation comes first: what is behind it knows the clients by their public address.
                 match (kind, in_front) {
@@ -250,7 +257,8 @@ impl Scenario {
         let [right, left] = links.map(|l| Link::new(l, seeds.next_u64()));
         before.push(Stage::Wire(Box::new([right, left])));
         before.append(&mut behind);
-        before
+        let [left, right] = ends;
+        left.into_iter().chain(before).chain(right).collect()
     }
 
     fn middlebox(&self, kind: BoxKind, seed: u64) -> Box<dyn Middlebox> {
@@ -261,7 +269,7 @@ impl Scenario {
             BoxKind::ThinAcks(n, blind) => Box::new(AckThinner::new(n, blind)),
             BoxKind::CompressAcks(every) => Box::new(AckCompressor::new(every)),
             BoxKind::Split(most) => Box::new(Splitter::new(most)),
-            BoxKind::Join(most, hold) => Box::new(Coalescer::new(most, hold)),
+            BoxKind::Join(most, hold) => Box::new(Coalescer::new(Dir::Right, most, hold)),
             BoxKind::Bleach => Box::new(Bleacher),
             BoxKind::Mark(p) => Box::new(Marker::new(p, seed)),
             BoxKind::BlackHole(mtu, from) => Box::new(BlackHole::new(mtu, from)),

@@ -130,7 +130,9 @@ fn sysctl(r: &mut dyn Rng, side: Side, at: Instant, live: bool, out: &mut Vec<Tu
     let short = name.rsplit('.').next().unwrap_or(name);
     let label = format!("{}{short}@{}", if live { "live:" } else { "" }, side.name());
     let task = Some((at, Task::Sysctl(name.into(), value.into())));
-    push(out, Tuning { label, side, option: None, task, may_fail: false });
+    // The first segment to arrive must be the one that answers the SYN-ACK, or the cookie is not found in it (as Linux's).
+    let may_fail = (name, value) == ("net.ipv4.tcp_syncookies", "2");
+    push(out, Tuning { label, side, option: None, task, may_fail });
 }
 
 fn option(r: &mut dyn Rng, side: Side, out: &mut Vec<Tuning>) {
@@ -181,5 +183,7 @@ fn qdisc(r: &mut dyn Rng, side: Side, start: Instant, out: &mut Vec<Tuning>) {
     // Half of them while connections live.
     let at = if r.below(2) == 0 { start } else { start + Duration::from_millis(u64::from(r.below(1000))) };
     let label = format!("qdisc@{}", side.name());
-    push(out, Tuning { label, side, option: None, task: Some((at, Task::Qdisc(config))), may_fail: false });
+    // tbf never lets a segment through that is larger than its bucket.
+    let may_fail = config.kind() == "tbf";
+    push(out, Tuning { label, side, option: None, task: Some((at, Task::Qdisc(config))), may_fail });
 }

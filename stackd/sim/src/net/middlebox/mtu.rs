@@ -33,10 +33,11 @@ impl Middlebox for BlackHole {
 pub struct PoliteRouter {
     mtu: usize,
     from: Instant,
+    gap: Duration,
     said_at: Option<Instant>,
 }
 
-/// Least time between two errors: routers limit them.
+/// Least time between two errors, usually: routers limit them.
 const ERROR_GAP: Duration = Duration::from_millis(1);
 /// What an error quotes of the packet.
 const QUOTE: usize = 128;
@@ -44,7 +45,14 @@ const QUOTE: usize = 128;
 impl PoliteRouter {
     /// Nothing larger than `mtu` passes from `from` on.
     pub const fn new(mtu: usize, from: Instant) -> Self {
-        Self { mtu, from, said_at: None }
+        Self { mtu, from, gap: ERROR_GAP, said_at: None }
+    }
+
+    /// One that says it less often.
+    #[must_use]
+    pub const fn every(mut self, gap: Duration) -> Self {
+        self.gap = gap;
+        self
     }
 
     fn too_big(&self, packet: &IpPacket) -> Option<IpPacket> {
@@ -99,7 +107,7 @@ impl Middlebox for PoliteRouter {
             out.push((dir, packet));
             return;
         }
-        if self.said_at.is_some_and(|t| now - t < ERROR_GAP) {
+        if self.said_at.is_some_and(|t| now - t < self.gap) {
             return;
         }
         self.said_at = Some(now);

@@ -43,15 +43,16 @@ impl Middlebox for Splitter {
 /// Joins segments that follow each other, as GRO does: held for a short time, no larger than a limit.
 #[derive(Debug)]
 pub struct Coalescer {
+    towards: Dir,
     most: usize,
     hold: Duration,
     held: Vec<(Dir, Segment, Instant)>,
 }
 
 impl Coalescer {
-    /// Packets of up to `most` bytes, none held for longer than `hold`.
-    pub const fn new(most: usize, hold: Duration) -> Self {
-        Self { most, hold, held: Vec::new() }
+    /// Packets of up to `most` bytes that go in `towards`, none held for longer than `hold`. The hosts behind it take any size; links do not.
+    pub const fn new(towards: Dir, most: usize, hold: Duration) -> Self {
+        Self { towards, most, hold, held: Vec::new() }
     }
 
     /// Same flow, next in sequence, same options but for the clock, same ECN, nothing that ends a run.
@@ -91,7 +92,7 @@ impl Coalescer {
 
 impl Middlebox for Coalescer {
     fn handle(&mut self, now: Instant, dir: Dir, packet: IpPacket, out: &mut Emitted) {
-        let Some(s) = packet.segment() else {
+        let Some(s) = packet.segment().filter(|_| dir == self.towards) else {
             out.push((dir, packet));
             return;
         };
@@ -139,7 +140,7 @@ mod tests {
             let (mut cut, mut joined) = (Vec::new(), Vec::new());
             Splitter::new(333).handle(Instant::ZERO, Dir::Right, s.emit(), &mut cut);
             assert_eq!(cut.len(), 4);
-            let mut join = Coalescer::new(1500, Duration::from_micros(50));
+            let mut join = Coalescer::new(Dir::Right, 1500, Duration::from_micros(50));
             for (dir, p) in cut {
                 join.handle(Instant::ZERO, dir, p, &mut joined);
             }
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_not_joined_over() {
-        let mut join = Coalescer::new(1500, Duration::from_micros(50));
+        let mut join = Coalescer::new(Dir::Right, 1500, Duration::from_micros(50));
         let mut out = Vec::new();
         join.handle(Instant::ZERO, Dir::Right, segment(false, 0, 100).emit(), &mut out);
         join.handle(Instant::ZERO, Dir::Right, segment(false, 200, 100).emit(), &mut out);
