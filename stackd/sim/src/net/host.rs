@@ -148,7 +148,7 @@ impl Host {
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             mtu: config.mtu,
             loopback: false,
-            caps: PortCaps { tx_csum: true, tso_max: 0, ethernet: false },
+            caps: PortCaps { tx_csum: true, tso_max: 0, uso: false, ethernet: false },
         });
         let addresses = [IpAddr::V4(config.v4), IpAddr::V6(config.v6)];
         for addr in addresses {
