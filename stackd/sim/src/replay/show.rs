@@ -66,6 +66,7 @@ fn call_text(step: &Step) -> String {
             _ => "send nothing".into(),
         },
         What::TxComplete { bytes } => format!("sent {bytes}"),
+        What::TxPiece { bytes } => format!("sent {bytes}, a piece"),
         What::Written { head } => format!("write to {head}"),
         What::Consumed { tail } => format!("read to {tail}"),
         What::Timeout => "timer".into(),

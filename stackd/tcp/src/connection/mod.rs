@@ -379,6 +379,10 @@ impl Connection {
 
     /// As [`handle_tx_complete`](Self::handle_tx_complete) for a piece of a segment that was cut below, and of which more will follow.
     pub fn handle_tx_piece(&mut self, payload_bytes: u32) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::TxPiece { bytes: payload_bytes }, None);
+            return;
+        }
         self.queued_below = self.queued_below.saturating_sub(u64::from(payload_bytes));
     }
 

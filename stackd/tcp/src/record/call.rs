@@ -44,6 +44,9 @@ pub enum What {
     GrantCookie(FastOpenCookie),
     NoteSynEcn(EcnCodepoint),
     FastOpenLesson,
+    TxPiece {
+        bytes: u32,
+    },
 }
 
 /// What a call answered.
@@ -159,6 +162,7 @@ impl Connection {
             What::SetCongestion { name } => return Outcome::Known(self.set_congestion(at, name, env.cfg)),
             What::RearmKeepalive => self.rearm_keepalive(at, env.cfg),
             What::TxComplete { .. }
+            | What::TxPiece { .. }
             | What::Event
             | What::SetPortPaces(_)
             | What::GrantCookie(_)
@@ -172,6 +176,7 @@ impl Connection {
     pub(super) fn apply_bare(&mut self, what: &What) -> Outcome {
         match what {
             What::TxComplete { bytes } => self.handle_tx_complete(*bytes),
+            What::TxPiece { bytes } => self.handle_tx_piece(*bytes),
             What::Event => return Outcome::Event(self.poll_event()),
             What::SetPortPaces(paces) => self.set_port_paces(*paces),
             What::GrantCookie(cookie) => self.grant_cookie(*cookie),
