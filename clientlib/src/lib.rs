@@ -18,6 +18,7 @@
 //! **The daemon's death** ends the session: every blocked call returns ECONNRESET at once, every later one too. A new [`Session::connect`]
 //! reaches the next daemon.
 
+mod keys;
 mod lane;
 mod options;
 mod session;
@@ -27,6 +28,7 @@ mod tcp_info;
 pub mod tokio;
 mod udp;
 
+pub use keys::{AoAlgorithm, AoKey, Peers};
 pub use options::Linger;
 pub use session::{Session, Stats};
 pub use tcp::{Incoming, TcpConnect, TcpListener, TcpStream};

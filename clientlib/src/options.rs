@@ -32,6 +32,8 @@ pub(crate) const TCP_USER_TIMEOUT: i32 = 18;
 pub(crate) const TCP_FASTOPEN: i32 = 23;
 pub(crate) const TCP_NOTSENT_LOWAT: i32 = 25;
 pub(crate) const TCP_FASTOPEN_CONNECT: i32 = 30;
+pub(crate) const TCP_MD5SIG_EXT: i32 = 32;
+pub(crate) const TCP_AO_ADD_KEY: i32 = 38;
 
 /// What close does with bytes not yet acknowledged: `None`, it sends them in the background; `Some(t)`, as SO_LINGER with `t`;
 /// `Some(0)`, it resets the connection.

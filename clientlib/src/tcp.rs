@@ -1,5 +1,6 @@
 //! Blocking TCP.
 
+use crate::keys::{AoKey, Peers};
 use crate::options::*;
 use crate::session::Session;
 use crate::socket::Sock;
@@ -51,6 +52,8 @@ pub struct TcpConnect {
     pub(crate) send_buffer: Option<usize>,
     pub(crate) recv_buffer: Option<usize>,
     fast_open: bool,
+    md5: Vec<(Peers, Vec<u8>)>,
+    ao: Vec<AoKey>,
     timeout: Option<Duration>,
 }
 
@@ -64,6 +67,8 @@ impl TcpConnect {
             send_buffer: None,
             recv_buffer: None,
             fast_open: false,
+            md5: Vec::new(),
+            ao: Vec::new(),
             timeout: None,
         }
     }
@@ -93,6 +98,16 @@ impl TcpConnect {
         self.fast_open = on;
         self
     }
+    /// TCP-MD5 (RFC 2385): signs every segment with this key, and believes only what is signed with it.
+    pub fn md5_key(mut self, peers: impl Into<Peers>, key: &[u8]) -> Self {
+        self.md5.push((peers.into(), key.to_vec()));
+        self
+    }
+    /// TCP-AO (RFC 5925): likewise.
+    pub fn ao_key(mut self, key: AoKey) -> Self {
+        self.ao.push(key);
+        self
+    }
     /// How long the handshake may take.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -115,7 +130,7 @@ impl TcpConnect {
     }
     /// The socket with its options, not connected.
     pub(crate) fn open(&self, addr: SocketAddr) -> io::Result<Sock> {
-        let Self { session, congestion, local, send_buffer, recv_buffer, fast_open, timeout: _ } = self;
+        let Self { session, congestion, local, send_buffer, recv_buffer, fast_open, md5, ao, timeout: _ } = self;
         let sock = Sock::open_stream(session, addr)?;
         if let Some(name) = congestion {
             sock.set(IPPROTO_TCP, TCP_CONGESTION, name.as_bytes())?;
@@ -125,6 +140,12 @@ impl TcpConnect {
         }
         if let Some(bytes) = recv_buffer {
             sock.set_size(SO_RCVBUF, *bytes)?;
+        }
+        for (peers, key) in md5 {
+            sock.set_md5_key(*peers, key)?;
+        }
+        for key in ao {
+            sock.add_ao_key(key)?;
         }
         if *fast_open {
             sock.set_int(IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)?;
@@ -484,6 +505,14 @@ impl TcpListener {
     /// TCP_FASTOPEN: takes data with SYNs, of at most this many clients that did not finish their handshakes; 0: none.
     pub fn set_fast_open(&self, queue: u32) -> io::Result<()> {
         self.sock.set_int(IPPROTO_TCP, TCP_FASTOPEN, i32::try_from(queue).unwrap_or(i32::MAX))
+    }
+    /// TCP-MD5 (RFC 2385): connections of these peers must be signed with this key; empty: they need not any more.
+    pub fn set_md5_key(&self, peers: impl Into<Peers>, key: &[u8]) -> io::Result<()> {
+        self.sock.set_md5_key(peers.into(), key)
+    }
+    /// TCP-AO (RFC 5925): likewise.
+    pub fn add_ao_key(&self, key: &AoKey) -> io::Result<()> {
+        self.sock.add_ao_key(key)
     }
     /// TCP_CONGESTION of connections that will be accepted.
     pub fn set_congestion(&self, name: &str) -> io::Result<()> {

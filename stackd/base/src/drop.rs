@@ -53,6 +53,12 @@ reasons! {
     TcpInvalid, "TCP header or options inconsistent with the packet.";
     TcpChecksum, "TCP checksum is wrong.";
     TcpNoSocket, "No TCP socket matches: answered with RST.";
+    TcpMd5NotFound, "TCP-MD5 expected from this peer, and the segment has none.";
+    TcpMd5Unexpected, "TCP-MD5 from a peer for whom there is no key.";
+    TcpMd5Failure, "TCP-MD5 digest is wrong.";
+    TcpAoRequired, "TCP-AO expected from this peer, and the segment has none.";
+    TcpAoKeyNotFound, "TCP-AO with a key that there is not.";
+    TcpAoFailure, "TCP-AO MAC is wrong.";
     TcpListenOverflow, "Accept queue of the listener is full.";
     TcpSynOverflow, "SYN queue of the listener is full.";
     TcpFlags, "Flags that make no sense in this state.";

@@ -202,6 +202,17 @@ impl ByteStore for HeapStore {
         }
     }
 
+    fn payload_visit(&self, payload: &[u8], at: usize, len: usize, visit: &mut dyn FnMut(&[u8])) {
+        visit(payload.get(at..at + len).unwrap_or_default());
+    }
+
+    fn tx_copy(&mut self, fifo: FifoId, range: Range<u64>, out: &mut Vec<u8>) -> bool {
+        self.tx_bytes(fifo, &range).is_some_and(|bytes| {
+            out.extend_from_slice(&bytes);
+            true
+        })
+    }
+
     fn payload_checksum(&self, payload: &[u8], at: usize, len: usize) -> Sum {
         payload.get(at..at + len).map_or(Sum::default(), Sum::of)
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod auth;
 pub mod demux;
 pub mod diag;
 mod heap_store;

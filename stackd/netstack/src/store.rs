@@ -47,6 +47,16 @@ pub trait ByteStore {
     /// Appends one datagram record to the rx side; `control` = its control messages as `recvmsg` gives them. False: buffer full.
     fn rx_datagram(&mut self, fifo: FifoId, from: SocketAddr, control: &[u8], data: &[u8]) -> bool;
 
+    /// Gives out `len` payload bytes from `at`, piece by piece, for a digest (TCP-MD5, TCP-AO). A store that cannot makes such segments
+    /// unacceptable.
+    fn payload_visit(&self, payload: Self::Payload<'_>, at: usize, len: usize, visit: &mut dyn FnMut(&[u8])) {
+        let _ = (payload, at, len, visit);
+    }
+    /// Copies `range` of the send side: a segment that is signed must not change afterwards. False: it cannot, and the segment is not sent.
+    fn tx_copy(&mut self, fifo: FifoId, range: Range<u64>, out: &mut Vec<u8>) -> bool {
+        let _ = (fifo, range, out);
+        false
+    }
     /// The sum of `len` payload bytes from `at`, the first one counted as at an even offset (`stackd_wire::Sum::of`).
     fn payload_checksum(&self, payload: Self::Payload<'_>, at: usize, len: usize) -> Sum;
 }

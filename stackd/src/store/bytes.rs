@@ -378,6 +378,14 @@ impl ByteStore for Store {
         pushed
     }
 
+    fn payload_visit(&self, payload: &[u8], at: usize, len: usize, visit: &mut dyn FnMut(&[u8])) {
+        visit(payload.get(at..at + len).unwrap_or_default());
+    }
+
+    fn tx_copy(&mut self, fifo: FifoId, range: Range<u64>, out: &mut Vec<u8>) -> bool {
+        self.copy_out(fifo, range, out)
+    }
+
     fn payload_checksum(&self, payload: &[u8], at: usize, len: usize) -> stackd_wire::Sum {
         stackd_wire::Sum::of(payload.get(at..at + len).unwrap_or_default())
     }

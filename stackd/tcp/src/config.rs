@@ -240,6 +240,8 @@ pub struct FlowParams {
     pub gso_max: u32,
     /// Added to our millisecond timestamp clock, so that it does not tell the uptime (RFC 7323, 7.1).
     pub ts_offset: u32,
+    /// Bytes of every segment's options that a digest takes (TCP-MD5, TCP-AO), which the stack adds.
+    pub signature: u8,
 }
 
 impl FlowParams {
@@ -253,6 +255,7 @@ impl FlowParams {
             port_paces: true,
             gso_max: 65_000,
             ts_offset: 0,
+            signature: 0,
         }
     }
 }

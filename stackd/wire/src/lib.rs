@@ -30,7 +30,10 @@ pub use ipv4::Ipv4Repr;
 pub use ipv6::{ExtensionError, Extensions, Ipv6Fragment, Ipv6Repr, ParameterProblem};
 pub use ndp::{NdpRepr, PrefixInfo, RouterAdvert};
 pub use offload::{Gso, Offload};
-pub use tcp::{AccEcnOption, FastOpenCookie, SackBlock, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};
+pub use tcp::{
+    AccEcnOption, AoOption, FastOpenCookie, SackBlock, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps,
+    find_option,
+};
 pub use udp::UdpRepr;
 
 /// Protocol numbers of IPv4's `protocol` and IPv6's `next header` (IANA).

@@ -8,6 +8,7 @@ pub mod ports;
 pub mod table;
 pub mod timewait;
 
+use crate::auth::Auth;
 use crate::ip::RouteDecision;
 use crate::route::RouteOptions;
 use crate::store::OwnerId;
@@ -52,6 +53,8 @@ pub struct Socket {
     pub detached: bool,
     /// `MSG_ERRQUEUE`: made when there is something in it.
     pub errors: Option<Box<errqueue::ErrorQueue>>,
+    /// Keys of TCP-MD5 and TCP-AO.
+    pub auth: Option<Box<Auth>>,
     /// `SO_COOKIE`.
     pub cookie: u64,
     /// What it is.
@@ -261,6 +264,7 @@ impl Socket {
             dirty: false,
             detached: false,
             errors: None,
+            auth: None,
             cookie,
             body,
         }

@@ -52,14 +52,20 @@ pub mod name {
     pub const TCP_INFO: i32 = 11;
     pub const TCP_QUICKACK: i32 = 12;
     pub const TCP_CONGESTION: i32 = 13;
+    pub const TCP_MD5SIG: i32 = 14;
     pub const TCP_USER_TIMEOUT: i32 = 18;
     pub const TCP_FASTOPEN: i32 = 23;
     pub const TCP_NOTSENT_LOWAT: i32 = 25;
     pub const TCP_CC_INFO: i32 = 26;
     pub const TCP_FASTOPEN_CONNECT: i32 = 30;
+    pub const TCP_MD5SIG_EXT: i32 = 32;
     pub const TCP_FASTOPEN_KEY: i32 = 33;
     pub const TCP_FASTOPEN_NO_COOKIE: i32 = 34;
     pub const TCP_INQ: i32 = 36;
+    pub const TCP_AO_ADD_KEY: i32 = 38;
+    pub const TCP_AO_DEL_KEY: i32 = 39;
+    pub const TCP_AO_INFO: i32 = 40;
+    pub const TCP_AO_GET_KEYS: i32 = 41;
 
     pub const IP_TOS: i32 = 1;
     pub const IP_TTL: i32 = 2;

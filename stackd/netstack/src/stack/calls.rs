@@ -245,6 +245,7 @@ impl Stack {
         (s.fifo, s.binding, s.local, s.peer, s.error) = (Some(fifo), hold, flow.local(), Some(to), None);
         let config = super::config::resolve(&self.sysctls, &s.opts, Some(&path.options));
         let params = super::config::flow_params(&self.sysctls, &s.opts, &flow, &path, traits, &self.secret);
+        let params = super::config::signed(params, super::authentic::overhead(s.auth.as_deref(), to.ip()));
         let cfg = config.as_deref().unwrap_or(&self.sysctls.tcp);
         let conn = match fast {
             None => Connection::connect(cfg, params, iss, now),

@@ -100,7 +100,14 @@ pub(super) fn flow_params(
         port_paces: port.paces,
         gso_max: port.gso_max,
         ts_offset: isn::timestamp_offset(secret, flow),
+        signature: 0,
     }
+}
+
+/// A connection that proves who it is: every segment spends `bytes` on that, and a segmenting device could not.
+pub(super) fn signed(params: FlowParams, bytes: u8) -> FlowParams {
+    let gso_max = if bytes > 0 { 0 } else { params.gso_max };
+    FlowParams { signature: bytes, gso_max, ..params }
 }
 
 /// What of an interface concerns a connection.

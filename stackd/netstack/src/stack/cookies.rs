@@ -4,6 +4,7 @@
 //! two bits. The other options ride in the low six bits of our timestamp, where the peer sent one, and come back echoed; without
 //! timestamps the connection has none of them.
 
+use super::authentic::Signer;
 use super::{Stack, config};
 use crate::demux::FlowKey;
 use crate::ip::RouteDecision;
@@ -87,7 +88,7 @@ impl Stack {
                 known.flags = known.flags.without(TcpFlags::ECE | TcpFlags::CWR);
             }
         }
-        let params = self.params(opts, flow, path);
+        let params = self.child_params(listener, opts, flow, path);
         let (_, Some(answer)) = self.revive(&cfg, params, iss, (&known, syn_ecn), now) else { return };
         let mut answer = answer.repr;
         if let Some(ts) = &mut answer.options.timestamps {
@@ -107,7 +108,7 @@ impl Stack {
             l.cookies_until = Some(now + LASTS);
         }
         self.mib.inc(Mib::TcpExtSyncookiesSent);
-        self.send_bare(now, flow, &answer, opts.ip.tos & !3);
+        self.send_bare(now, flow, &answer, opts.ip.tos & !3, Signer::Listener(listener, iss, Some(syn.seq)));
     }
 
     /// The SYN and the ISS that an ACK to a listener answers, if it brings a cookie of ours back.
@@ -175,8 +176,17 @@ impl Stack {
         config::resolve(&self.sysctls, opts, Some(&path.options))
     }
 
-    pub(super) fn params(&self, opts: &SockOpts, flow: &FlowKey, path: &RouteDecision) -> FlowParams {
-        config::flow_params(&self.sysctls, opts, flow, path, self.port_traits(path.port), &self.secret)
+    pub(super) fn child_params(
+        &self,
+        listener: SockId,
+        opts: &SockOpts,
+        flow: &FlowKey,
+        path: &RouteDecision,
+    ) -> FlowParams {
+        let auth = self.sockets.get(listener).and_then(|s| s.auth.as_deref());
+        let traits = self.port_traits(path.port);
+        let params = config::flow_params(&self.sysctls, opts, flow, path, traits, &self.secret);
+        config::signed(params, super::authentic::overhead(auth, flow.remote().ip()))
     }
 
     fn read<'a>(&'a self, own: &'a Option<Box<Config>>) -> &'a Config {

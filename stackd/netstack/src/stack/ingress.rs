@@ -1,6 +1,7 @@
 //! Frames in: through IP to TCP and UDP.
 
 use super::Stack;
+use super::authentic::Signer;
 use crate::demux::{FlowEntry, FlowKey};
 use crate::ip::{Datagram, Delivered};
 use crate::packet::{Packet, Payload};
@@ -155,7 +156,13 @@ impl Stack {
         least_iss: SeqNum,
         store: &mut S,
     ) -> Result<(), DropReason> {
-        match self.tcp_demux.find_waiting(flow.local(), flow.remote(), d.port) {
+        let waiting = self.tcp_demux.find_waiting(flow.local(), flow.remote(), d.port);
+        if let Some(listener) = waiting
+            && self.wants_proof(listener, seg)
+        {
+            self.check_segment(listener, flow, seg, d, bytes, store)?;
+        }
+        match waiting {
             // RFC 9293, 3.10.7.2, LISTEN: RST is ignored, ACK is answered with RST, SYN opens, anything else is dropped.
             Some(_) if seg.flags.rst() => Err(DropReason::TcpReset),
             Some(listener) if seg.ack.is_none() => {
@@ -174,17 +181,28 @@ impl Stack {
                     let options = TcpOptions { timestamps: None, ..seg.options };
                     return self.deliver(now, child, &TcpRepr { options, ..*seg }, d, bytes, at, store);
                 }
-                self.reset_unknown(now, flow, seg, bytes.len as u32);
+                self.reset_unknown(now, flow, seg, bytes.len as u32, waiting);
                 Err(DropReason::TcpNoSocket)
             }
         }
     }
 
     /// RFC 9293, 3.10.7.1, CLOSED: "An incoming segment not containing a RST causes a RST to be sent in response."
-    pub(super) fn reset_unknown(&mut self, now: Instant, flow: &FlowKey, seg: &TcpRepr, len: u32) {
-        if seg.flags.rst() {
+    /// A `listener` with keys signs it; a segment that was signed is not answered by one that is not (RFC 2385, 4.1 as Linux reads it).
+    pub(super) fn reset_unknown(
+        &mut self,
+        now: Instant,
+        flow: &FlowKey,
+        seg: &TcpRepr,
+        len: u32,
+        listener: Option<SockId>,
+    ) {
+        let proven = seg.options.md5.is_some() || seg.options.ao.is_some();
+        if seg.flags.rst() || proven && listener.is_none() {
             return;
         }
+        let isns = (seg.ack.map_or(SeqNum(0), |a| a - 1), seg.ack.map(|_| seg.seq - 1));
+        let signer = listener.map_or(Signer::None, |l| Signer::Listener(l, isns.0, isns.1));
         let (seq, ack) = match seg.ack {
             Some(ack) => (ack, None),
             None => (SeqNum(0), Some(seg.seq + seg.sequence_len(len))),
@@ -200,7 +218,7 @@ impl Stack {
             options: TcpOptions::default(),
         };
         self.mib.inc(Mib::TcpOutRsts);
-        self.send_bare(now, flow, &rst, 0);
+        self.send_bare(now, flow, &rst, 0, signer);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -215,25 +233,28 @@ impl Stack {
         at: Instant,
         store: &mut S,
     ) -> Result<(), DropReason> {
+        if !self.tw_auth.is_empty() || seg.options.md5.is_some() || seg.options.ao.is_some() {
+            self.check_time_wait(index, flow, seg, d, bytes, store)?;
+        }
         let (rfc1337, fin_timeout) = (self.sysctls.net.tcp_rfc1337, self.sysctls.net.tcp_fin_timeout);
         match self.tw.handle_segment(at, index, seg, bytes.len as u32, rfc1337, fin_timeout) {
             Verdict::Ack(ack) => {
                 let tos = self.tw.get(index).map_or(0, |t| t.tos);
-                self.send_bare(now, flow, &ack, tos);
+                self.send_bare(now, flow, &ack, tos, Signer::TimeWait(index));
                 Err(DropReason::TcpTimeWait)
             }
             Verdict::Drop(reason) => Err(reason),
             Verdict::Kill => {
                 self.end_time_wait(index);
                 if bytes.len > 0 {
-                    self.reset_unknown(now, flow, seg, bytes.len as u32);
+                    self.reset_unknown(now, flow, seg, bytes.len as u32, None);
                 }
                 Err(DropReason::TcpTimeWait)
             }
             Verdict::Reopen(least_iss) => {
                 // Only a listener can take it over; without one the entry stays as it was.
                 if self.tcp_demux.find_waiting(flow.local(), flow.remote(), d.port).is_none() {
-                    self.reset_unknown(now, flow, seg, bytes.len as u32);
+                    self.reset_unknown(now, flow, seg, bytes.len as u32, None);
                     return Err(DropReason::TcpNoSocket);
                 }
                 self.end_time_wait(index);
@@ -254,6 +275,10 @@ impl Stack {
         at: Instant,
         store: &mut S,
     ) -> Result<(), DropReason> {
+        if self.wants_proof(sock, seg) {
+            let flow = FlowKey::new(SocketAddr::new(d.dst, seg.dst_port), SocketAddr::new(d.src, seg.src_port));
+            self.check_segment(sock, &flow, seg, d, bytes, store)?;
+        }
         self.before_handshake_ends(now, sock, seg, bytes.len, store)?;
         if let Some(s) = self.sockets.get(sock) {
             if s.opts.device.is_some_and(|device| device != d.port) {
@@ -282,6 +307,12 @@ impl Stack {
         self.mark_dirty(sock);
         self.after_event(now, sock, store);
         ingress.drop.map_or(Ok(()), Err)
+    }
+
+    /// Whether digests are to be looked at: there are keys, or a digest.
+    fn wants_proof(&self, sock: SockId, seg: &TcpRepr) -> bool {
+        let keys = self.sockets.get(sock).is_some_and(|s| s.auth.is_some());
+        keys || seg.options.md5.is_some() || seg.options.ao.is_some()
     }
 
     /// Puts accepted bytes where they belong.

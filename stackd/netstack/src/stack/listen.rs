@@ -12,7 +12,7 @@ use crate::types::Readiness;
 use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
 use stackd_tcp::record::Start;
 use stackd_tcp::{Connection, Env, Place, State};
-use stackd_wire::{EcnCodepoint, TcpRepr};
+use stackd_wire::{AoOption, EcnCodepoint, TcpRepr};
 use std::sync::Arc;
 
 impl Stack {
@@ -66,7 +66,7 @@ impl Stack {
             iss = least_iss;
         }
         let resolved = self.config_for(&opts, &path);
-        let params = self.params(&opts, flow, &path);
+        let params = self.child_params(listener, &opts, flow, &path);
         let grant = match self.judge_fast_syn(now, listener, flow, syn, bytes.len, &opts) {
             FastSyn::Ordinary => None,
             FastSyn::Grant(cookie) => Some(cookie),
@@ -82,7 +82,8 @@ impl Stack {
                 }
                 let tcp = TcpSock::new(conn, resolved, &path);
                 let start = Start::Accept { flow: params, iss, syn: *syn };
-                return self.open_fast_child(now, listener, flow, tcp, &start, ingress.place, bytes, store);
+                let begun = (tcp, &start, syn.options.ao);
+                return self.open_fast_child(now, listener, flow, begun, ingress.place, bytes, store);
             }
         };
         let mut conn = Connection::accept(resolved.as_deref().unwrap_or(&self.sysctls.tcp), params, iss, syn, now);
@@ -91,7 +92,8 @@ impl Stack {
             conn.grant_cookie(cookie);
         }
         let start = Start::Accept { flow: params, iss, syn: *syn };
-        if let Some(child) = self.open_child(now, listener, flow, TcpSock::new(conn, resolved, &path), &start) {
+        let begun = (TcpSock::new(conn, resolved, &path), &start, syn.options.ao);
+        if let Some(child) = self.open_child(now, listener, flow, begun) {
             self.mark_dirty(child);
             self.after_event(now, child, store);
         }
@@ -105,15 +107,12 @@ impl Stack {
         now: Instant,
         listener: SockId,
         flow: &FlowKey,
-        tcp: TcpSock,
-        start: &Start,
+        begun: (TcpSock, &Start, Option<AoOption>),
         place: Option<Place>,
         bytes: &Bytes<'_, S::Payload<'_>>,
         store: &mut S,
     ) -> Result<(), DropReason> {
-        let Some(child) = self.open_child(now, listener, flow, tcp, start) else {
-            return Err(DropReason::SocketClosed);
-        };
+        let Some(child) = self.open_child(now, listener, flow, begun) else { return Err(DropReason::SocketClosed) };
         let kept = self.fifo_of(child, store).is_some() && place.is_none_or(|p| self.place(child, &p, bytes, store));
         if !kept {
             self.mib.inc(Mib::TcpExtTCPFastOpenPassiveFail);
@@ -159,10 +158,10 @@ impl Stack {
             return Err(DropReason::IpNoRoute);
         };
         let resolved = self.config_for(&opts, &path);
-        let params = self.params(&opts, flow, &path);
+        let params = self.child_params(listener, &opts, flow, &path);
         let (conn, _) = self.revive(&resolved, params, iss, (&syn, EcnCodepoint::NotEct), now);
         let start = Start::Cookie { flow: params, iss, syn };
-        Ok(self.open_child(now, listener, flow, TcpSock::new(conn, resolved, &path), &start))
+        Ok(self.open_child(now, listener, flow, (TcpSock::new(conn, resolved, &path), &start, seg.options.ao)))
     }
 
     /// A socket for a connection that a listener got, in its SYN queue.
@@ -171,17 +170,18 @@ impl Stack {
         now: Instant,
         listener: SockId,
         flow: &FlowKey,
-        mut tcp: TcpSock,
-        start: &Start,
+        (mut tcp, start, asked): (TcpSock, &Start, Option<AoOption>),
     ) -> Option<SockId> {
         let s = self.sockets.get(listener)?;
         let (owner, domain, opts) = (s.owner, s.domain, Arc::clone(&s.opts));
+        let auth = s.auth.as_ref().and_then(|a| a.for_child(flow.remote().ip(), tcp.port, asked));
         let hold = Hold::Follower(opts.reuseaddr);
         tcp.parent = Some(listener);
         let cookie = self.rng.next_u64();
         let mut child = Socket::new(owner, domain, opts, cookie, Body::Tcp(Box::new(tcp)));
         (child.local, child.peer) = (flow.local(), Some(flow.remote()));
         child.binding = Binding::Hold(hold);
+        child.auth = auth;
         self.tcp_ports.hold(flow.local().port(), hold);
         let child = self.sockets.insert(child);
         self.tcp_demux.insert_flow(*flow, FlowEntry::Sock(child));
@@ -238,7 +238,7 @@ impl Stack {
             self.child_gone(child, listener);
             self.free(child, store);
             if let Some(flow) = flow {
-                self.reset_unknown(now, &flow, seg, len as u32);
+                self.reset_unknown(now, &flow, seg, len as u32, Some(listener));
             }
         }
         // Else the SYN-ACK will be repeated, and with it this ACK: by then there may be room.

@@ -1,5 +1,6 @@
 //! The facade: one shard's whole stack.
 
+mod authentic;
 mod calls;
 mod check;
 mod config;
@@ -35,6 +36,7 @@ use crate::store::ByteStore;
 use crate::sysctl::Sysctls;
 use crate::timer_wheel::TimerWheel;
 use crate::types::StackConfig;
+use hashbrown::HashMap;
 use stackd_base::{DropCounters, Instant, MibCounters, PortId, Rng, SockId, SplitMix64};
 use stackd_tcp::{ChallengeLimit, Connection, Env, MemAccount};
 use std::collections::VecDeque;
@@ -67,6 +69,8 @@ pub struct Stack {
     pub(crate) rng: SplitMix64,
     pub(crate) secret: Keyed,
     pub(crate) fast_open: fastopen::FastOpenClient,
+    /// Keys of TIME_WAIT entries that sign.
+    pub(crate) tw_auth: HashMap<u32, authentic::TimeWaitAuth, rapidhash::fast::RandomState>,
     pub(crate) ip: IpLayer,
     pub(crate) recordings: record::Recordings,
 }
@@ -100,6 +104,7 @@ impl Stack {
             rng,
             secret,
             fast_open: fastopen::FastOpenClient::default(),
+            tw_auth: HashMap::default(),
             ip,
             recordings: record::Recordings::default(),
             sysctls,

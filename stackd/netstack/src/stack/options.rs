@@ -1,6 +1,7 @@
 //! `setsockopt(2)` and `getsockopt(2)`: stored options meet live objects.
 
 use super::Stack;
+use super::authentic::is_auth_option;
 use super::calls::{claim_of, waiting_of};
 use super::config::{mss_for, resolve};
 use super::handshake_options::is_handshake_option;
@@ -29,6 +30,9 @@ impl Stack {
     ) -> Result<(), Errno> {
         if is_handshake_option(level, option) {
             return self.set_handshake_option(sock, option, value);
+        }
+        if is_auth_option(level, option) {
+            return self.set_auth_option(now, sock, option, value);
         }
         let cx = self.option_context(sock)?;
         let Self { sockets, ip, sysctls, .. } = self;
@@ -77,6 +81,9 @@ impl Stack {
         let cx = self.option_context(sock)?;
         if cx.tcp && is_handshake_option(level, option) {
             return Ok(self.get_handshake_option(sock, option)?.write(out));
+        }
+        if cx.tcp && is_auth_option(level, option) {
+            return Ok(self.get_auth_option(sock, option, out.len())?.write(out));
         }
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         if let Some(value) = s.opts.get(cx, level, option) {

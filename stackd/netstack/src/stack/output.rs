@@ -1,6 +1,7 @@
 //! Segments out: from a connection through IP into a port's queue.
 
 use super::Stack;
+use super::authentic::Signer;
 use super::config::{PortTraits, mss_for};
 use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, SendError};
@@ -28,19 +29,19 @@ impl Stack {
                 self.gro_flush(now, sock, store);
                 continue;
             }
-            self.transmit(now, sock);
+            self.transmit(now, sock, store);
             self.after_event(now, sock, store);
         }
     }
 
-    pub(super) fn transmit(&mut self, now: Instant, sock: SockId) {
+    pub(super) fn transmit<S: ByteStore>(&mut self, now: Instant, sock: SockId, store: &mut S) {
         while let Some((conn, mut env)) = self.tcp_parts(sock) {
             let Some(segment) = conn.poll_transmit(now, &mut env) else { break };
-            self.send_segment(now, sock, segment);
+            self.send_segment(now, sock, segment, store);
         }
     }
 
-    fn send_segment(&mut self, now: Instant, sock: SockId, out: SegmentOut) {
+    fn send_segment<S: ByteStore>(&mut self, now: Instant, sock: SockId, out: SegmentOut, store: &mut S) {
         let Some(s) = self.sockets.get_mut(sock) else { return };
         let Some(peer) = s.peer else { return };
         let (opts, local, fifo) = (&s.opts, s.local, s.fifo);
@@ -64,11 +65,28 @@ impl Stack {
             },
         };
         let mut header = [0; MAX_TCP_HEADER];
-        let len = out.repr.emit(&mut header);
-        let payload = match (out.payload, fifo) {
+        let (options, signed) = match &s.auth {
+            Some(auth) => auth.reserve(out.repr.options, peer.ip()),
+            None => (out.repr.options, false),
+        };
+        let len = TcpRepr { options, ..out.repr }.emit(&mut header);
+        let mut payload = match (out.payload, fifo) {
             (Some(range), Some(fifo)) if !range.is_empty() => Payload::Stream { fifo, range },
             _ => Payload::None,
         };
+        if signed {
+            // What was hashed is what leaves, whatever the program does to its memory meanwhile.
+            let mut bytes = Vec::new();
+            if let Payload::Stream { fifo, range } = payload
+                && !store.tx_copy(fifo, range, &mut bytes)
+            {
+                t.conn.handle_tx_complete(payload_len);
+                return;
+            }
+            Self::sign_segment(s, out.repr.seq, &mut header[..len], &bytes);
+            payload = if bytes.is_empty() { Payload::None } else { Payload::Owned(bytes.into()) };
+        }
+        let opts = &s.opts;
         let v4 = peer.is_ipv4();
         let outgoing = Outgoing {
             tos: (if v4 { opts.ip.tos } else { opts.ip.tclass }) & !3 | out.ecn as u8,
@@ -120,11 +138,11 @@ impl Stack {
     }
 
     /// A segment that no connection sends: RST for nobody, ACK of TIME_WAIT.
-    pub(super) fn send_bare(&mut self, now: Instant, flow: &FlowKey, repr: &TcpRepr, tos: u8) {
+    pub(super) fn send_bare(&mut self, now: Instant, flow: &FlowKey, repr: &TcpRepr, tos: u8, signer: Signer) {
         let (local, remote) = (flow.local().ip(), flow.remote().ip());
         let Ok(route) = self.ip.route(now, remote, Some(local), None) else { return };
         let mut header = [0; MAX_TCP_HEADER];
-        let len = repr.emit(&mut header);
+        let Some(len) = self.sign_bare(signer, flow, repr, &mut header) else { return };
         let outgoing = Outgoing {
             tos,
             dont_fragment: true,

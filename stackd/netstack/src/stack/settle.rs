@@ -200,7 +200,7 @@ impl Stack {
             return;
         }
         // Its last words: the ACK of a FIN, or a RST.
-        self.transmit(now, sock);
+        self.transmit(now, sock, store);
         let Some(s) = self.sockets.get_mut(sock) else { return };
         let Body::Tcp(t) = &mut s.body else { return };
         t.attached = false;
@@ -275,6 +275,7 @@ impl Stack {
         self.tcp_ports.hold(flow.local().port(), hold);
         let index = self.tw.insert(now, entry, TIME_WAIT);
         self.tcp_demux.insert_flow(*flow, FlowEntry::TimeWait(index));
+        self.keep_auth(sock, index);
         self.mib.inc(Mib::TcpExtTW);
     }
 
@@ -287,6 +288,9 @@ impl Stack {
 
     /// An entry that is out of its table goes out of the others.
     pub(super) fn forget_time_wait(&mut self, index: u32, entry: &TimeWait) {
+        if !self.tw_auth.is_empty() {
+            self.tw_auth.remove(&index);
+        }
         self.tcp_demux.remove_flow(&entry.flow, FlowEntry::TimeWait(index));
         self.tcp_ports.unhold(entry.flow.local().port(), entry.hold);
     }
@@ -370,6 +374,9 @@ impl Stack {
             if path_mss(self) != before {
                 self.ip.learn_mtu(now, error.remote.ip(), mtu);
             }
+        } else if error.errno().1 && self.ignores_icmp(sock) {
+            self.drops.count(DropReason::IcmpIgnored);
+            return;
         } else if let Some((conn, mut env)) = self.tcp_parts(sock) {
             let kind = match error.errno() {
                 (errno, true) => IcmpKind::Hard(errno),

@@ -1,5 +1,6 @@
 //! Two stacks back to back in memory, in virtual time.
 
+mod authentic;
 mod cookies;
 mod fastopen;
 mod routes;

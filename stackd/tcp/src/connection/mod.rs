@@ -478,6 +478,23 @@ impl Connection {
     pub fn below_notsent_lowat(&self, cfg: &Config) -> bool {
         self.not_sent() < cfg.notsent_lowat
     }
+    /// Initial sequence numbers: ours, and the peer's once its SYN is here.
+    pub fn isns(&self) -> (SeqNum, Option<SeqNum>) {
+        (self.iss, (self.state != State::SynSent).then_some(self.irs))
+    }
+    /// RFC 5925, 6.2: high half of the 64-bit number that `seq`, of ours, is the low half of, counted from the ISN.
+    pub fn send_sne(&self, seq: SeqNum) -> u32 {
+        let from_isn = i64::from(self.iss.0) + self.send_position(seq).max(0);
+        (from_isn >> 32) as u32
+    }
+    /// The same of the peer's.
+    pub fn recv_sne(&self, seq: SeqNum) -> u32 {
+        if self.state == State::SynSent {
+            return 0;
+        }
+        let from_isn = i64::from(self.irs.0) + 1 + self.recv_offset(seq).max(-1);
+        (from_isn >> 32) as u32
+    }
     /// The next sequence number to be sent.
     pub fn snd_nxt(&self) -> SeqNum {
         self.wire_seq(self.nxt)

@@ -46,7 +46,7 @@ impl Connection {
     pub(crate) fn update_mss(&mut self, cfg: &Config) {
         let limit = self.flow.mss.get().min(self.opts.peer_mss).min(cfg.maxseg.map_or(u32::MAX, u32::from));
         let limit = limit.max(cfg.min_snd_mss);
-        let options = if self.opts.ts { 12 } else { 0 };
+        let options = if self.opts.ts { 12 } else { 0 } + u32::from(self.flow.signature);
         self.mss = limit.saturating_sub(options).max(36);
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use stackd_base::SeqNum;
 use std::net::IpAddr;
 
-pub use options::{AccEcnOption, FastOpenCookie, SackBlock, SackBlocks, TcpOptions, Timestamps};
+pub use options::{AccEcnOption, AoOption, FastOpenCookie, SackBlock, SackBlocks, TcpOptions, Timestamps, find_option};
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;

@@ -1,6 +1,7 @@
 //! TCP options as one small `Copy` struct, read as tolerantly and written in the same order as Linux does.
 
 use core::fmt;
+use core::ops::Range;
 use serde::{Deserialize, Serialize};
 use stackd_base::SeqNum;
 
@@ -19,6 +20,7 @@ mod kind {
     pub const SACK: u8 = 5;
     pub const TIMESTAMPS: u8 = 8;
     pub const MD5: u8 = 19;
+    pub const AO: u8 = 29;
     pub const FAST_OPEN: u8 = 34;
     pub const ACCECN0: u8 = 172;
     pub const ACCECN1: u8 = 174;
@@ -174,6 +176,40 @@ pub struct AccEcnOption {
     pub counters: [u32; 3],
 }
 
+/// RFC 5925, 2.2: which keys, and the MAC over the segment. Carried, not verified here.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AoOption {
+    /// The key this segment is authenticated with, as its sender numbers it.
+    pub key_id: u8,
+    /// The key its sender wants to receive next.
+    pub rnext_key_id: u8,
+    mac: [u8; 16],
+    len: u8,
+}
+
+impl AoOption {
+    /// With a MAC of up to 16 bytes; `None` when it is longer.
+    pub fn new(key_id: u8, rnext_key_id: u8, mac: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        bytes.get_mut(..mac.len())?.copy_from_slice(mac);
+        Some(Self { key_id, rnext_key_id, mac: bytes, len: mac.len() as u8 })
+    }
+    /// The MAC.
+    pub fn mac(&self) -> &[u8] {
+        &self.mac[..usize::from(self.len)]
+    }
+    /// Bytes that it takes of a header, padded.
+    pub const fn padded_len(mac_len: usize) -> usize {
+        (4 + mac_len).next_multiple_of(4)
+    }
+}
+
+impl fmt::Debug for AoOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ao({},{},{:02x?})", self.key_id, self.rnext_key_id, self.mac())
+    }
+}
+
 /// All options this stack understands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TcpOptions {
@@ -193,6 +229,8 @@ pub struct TcpOptions {
     pub accecn: Option<AccEcnOption>,
     /// MD5 signature (RFC 2385). Carried, not verified here.
     pub md5: Option<[u8; 16]>,
+    /// TCP-AO (RFC 5925). Likewise.
+    pub ao: Option<AoOption>,
 }
 
 impl TcpOptions {
@@ -206,6 +244,7 @@ impl TcpOptions {
         fast_open: None,
         accecn: None,
         md5: None,
+        ao: None,
     };
 
     /// Reads the options between the fixed header and the payload.
@@ -265,6 +304,7 @@ impl TcpOptions {
                 }
                 self.accecn = Some(o);
             }
+            (kind::AO, &[key_id, rnext, ref mac @ ..]) => self.ao = AoOption::new(key_id, rnext, mac).or(self.ao),
             (kind::MD5, v) => self.md5 = v.try_into().ok().or(self.md5),
             // RFC 9293, 3.1 MUST-6: "MUST ignore without error any TCP Option it does not implement".
             _ => {}
@@ -289,7 +329,7 @@ impl TcpOptions {
 
     /// What fits. Options that the connection cannot do without come first; SACK blocks, counters and a cookie take what is left.
     fn plan(&self) -> Plan {
-        let Self { mss, window_scale, sack_permitted, timestamps, sack, fast_open, accecn, md5 } = self;
+        let Self { mss, window_scale, sack_permitted, timestamps, sack, fast_open, accecn, md5, ao } = self;
         let mut len = 0;
         len += if md5.is_some() { 20 } else { 0 };
         len += if mss.is_some() { 4 } else { 0 };
@@ -301,6 +341,8 @@ impl TcpOptions {
             0
         };
         len += if window_scale.is_some() { 4 } else { 0 };
+        let ao = ao.filter(|a| len + AoOption::padded_len(a.mac().len()) <= MAX_LEN);
+        len += ao.map_or(0, |a| AoOption::padded_len(a.mac().len()));
         let sacks = if sack.is_empty() { 0 } else { sack.len().min((MAX_LEN - len).saturating_sub(4) / 8) };
         len += if sacks > 0 { 4 + 8 * sacks } else { 0 };
         let accecn_counters = accecn.map(|a| {
@@ -311,7 +353,7 @@ impl TcpOptions {
         len += accecn_fits.map_or(0, |n| (2 + 3 * n).next_multiple_of(4));
         let cookie = fast_open.filter(|c| len + c.option_len().next_multiple_of(4) <= MAX_LEN);
         len += cookie.map_or(0, |c| c.option_len().next_multiple_of(4));
-        Plan { len, sacks, accecn: accecn_fits, cookie }
+        Plan { len, ao, sacks, accecn: accecn_fits, cookie }
     }
 
     /// Writes the options padded to a multiple of four, in Linux's order, and returns their length.
@@ -321,6 +363,11 @@ impl TcpOptions {
         if let Some(digest) = &self.md5 {
             w.put(&[kind::NOP, kind::NOP, kind::MD5, 18]);
             w.put(digest);
+        }
+        if let Some(ao) = &plan.ao {
+            w.put(&[kind::AO, 4 + ao.mac().len() as u8, ao.key_id, ao.rnext_key_id]);
+            w.put(ao.mac());
+            w.pad();
         }
         if let Some(mss) = self.mss {
             w.put(&[kind::MSS, 4]);
@@ -368,8 +415,30 @@ impl TcpOptions {
     }
 }
 
+/// Where the body of the option of this kind lies in the options `bytes`, if it is there.
+pub fn find_option(mut bytes: &[u8], kind: u8) -> Option<Range<usize>> {
+    let whole = bytes.len();
+    while let [k, rest @ ..] = bytes {
+        match *k {
+            kind::END => return None,
+            kind::NOP => bytes = rest,
+            k => {
+                let len = usize::from(*rest.first()?);
+                bytes.get(2..len)?;
+                let at = whole - bytes.len();
+                if k == kind {
+                    return Some(at + 2..at + len);
+                }
+                bytes = &bytes[len..];
+            }
+        }
+    }
+    None
+}
+
 struct Plan {
     len: usize,
+    ao: Option<AoOption>,
     sacks: usize,
     accecn: Option<usize>,
     cookie: Option<FastOpenCookie>,

@@ -165,3 +165,32 @@ fn fast_open_is_read_in_both_forms() {
     }
     assert_eq!(parse_options(false, &[34, 6, 1, 2, 3, 4]).fast_open, None);
 }
+
+#[test]
+fn tcp_ao_round_trips_and_is_found() {
+    let ao = AoOption::new(61, 84, &[7; 12]).expect("twelve bytes");
+    let options = TcpOptions { ao: Some(ao), timestamps: Some(Timestamps::default()), ..TcpOptions::NONE };
+    let r = TcpRepr { ack: Some(SeqNum(1)), options, ..TcpRepr::default() };
+    let mut buf = [0; 60];
+    let len = r.emit(&mut buf);
+    assert_eq!(TcpRepr::parse(&buf[..len]), Ok((r, len)));
+    let body = find_option(&buf[20..len], 29).expect("there");
+    assert_eq!(buf[20..len][body], [61, 84, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]);
+    assert_eq!(find_option(&buf[20..len], 19), None);
+    assert_eq!(find_option(&[1, 29, 1], 29), None, "a silly length");
+    assert!(AoOption::new(1, 2, &[0; 17]).is_none());
+}
+
+/// Options that were read together need not fit when they are written with padding; writing them must not run over.
+#[test]
+fn more_options_than_fit_are_left_out() {
+    let mut bytes = vec![19, 18];
+    bytes.extend([1; 16]);
+    bytes.extend([29, 4, 1, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 2, 4, 5, 0xb4]);
+    bytes.extend([3, 3, 7]);
+    let options = parse_options(true, &bytes);
+    assert!(options.md5.is_some() && options.ao.is_some() && options.window_scale.is_some());
+    let mut buf = [0; 60];
+    let r = TcpRepr { flags: TcpFlags::SYN, options, ..TcpRepr::default() };
+    assert_eq!(r.emit(&mut buf), 60);
+}
