@@ -198,7 +198,8 @@ impl Host {
                 | Event::Writable
                 | Event::ErrorQueue(_)
                 | Event::FastOpen
-                | Event::Doubt => {}
+                | Event::Doubt
+                | Event::Urgent => {}
                 Event::PeerClosed => self.peer_closed = true,
                 Event::Closed(_) => self.finished = true,
             }

@@ -144,6 +144,18 @@ pub struct Config {
     pub autocorking: bool,
     /// `tcp_challenge_ack_limit` a second; `i32::MAX`: no limit but each connection's own.
     pub challenge_ack_limit: u32,
+    /// `tcp_mtu_probing`: 0 never, 1 when a black hole is suspected, 2 always.
+    pub mtu_probing: u8,
+    /// `tcp_base_mss`: where probing begins, payload bytes.
+    pub base_mss: u32,
+    /// `tcp_mtu_probe_floor`: where a black hole's search ends, payload bytes.
+    pub mtu_probe_floor: u32,
+    /// `tcp_probe_threshold`: a search range of fewer bytes is searched no further.
+    pub probe_threshold: u32,
+    /// `tcp_probe_interval`.
+    pub probe_interval: Duration,
+    /// `tcp_stdurg`: the urgent pointer is the last urgent byte (RFC 1122) instead of the one after it.
+    pub stdurg: bool,
     /// `tcp_min_snd_mss`: no path makes segments smaller.
     pub min_snd_mss: u32,
     /// `tcp_invalid_ratelimit`.
@@ -212,6 +224,12 @@ impl Default for Config {
             thin_linear_timeouts: false,
             autocorking: true,
             challenge_ack_limit: i32::MAX as u32,
+            mtu_probing: 0,
+            base_mss: 1024,
+            mtu_probe_floor: 48,
+            probe_threshold: 8,
+            probe_interval: Duration::from_secs(600),
+            stdurg: false,
             min_snd_mss: 48,
             invalid_ratelimit: Duration::from_millis(500),
             cwnd_clamp: u32::MAX,

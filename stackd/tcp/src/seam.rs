@@ -129,6 +129,8 @@ pub enum Event {
     ErrorQueue(Errno),
     /// A handshake taught something about Fast Open: [`Connection::fast_open_lesson`](crate::Connection::fast_open_lesson).
     FastOpen,
+    /// The peer's urgent pointer arrived or moved on.
+    Urgent,
     /// Retransmissions go unanswered: the route and the neighbour behind it are to be doubted (RFC 9293, 3.8.3, R1).
     Doubt,
 }

@@ -262,7 +262,8 @@ impl IpLayer {
         // coming from outside is forged or looped.
         let forged = !on_lo && (src.is_loopback() || dst.is_loopback() || self.addrs.is_local(src));
         let limited = matches!(src, IpAddr::V4(a) if a.is_broadcast() || a.octets()[0] == 0 && !a.is_unspecified());
-        if src.is_multicast() || limited || forged {
+        // A subnet's broadcast address is nobody's either: an answer to it would go to everybody.
+        if src.is_multicast() || limited || forged || self.addrs.is_broadcast(src) {
             env.mib.inc(bad);
             return Err(DropReason::IpMartian);
         }

@@ -16,7 +16,7 @@ use crate::types::{Domain, Readiness, SocketKind};
 use hashbrown::HashSet;
 use opts::SockOpts;
 use ports::Hold;
-use stackd_base::{Errno, FifoId, Instant, PortId, SockId};
+use stackd_base::{Duration, Errno, FifoId, Instant, PortId, SockId};
 use stackd_tcp::{Config, Connection};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -189,12 +189,17 @@ pub struct CachedPath {
     local: bool,
     mtu: u32,
     generation: u64,
+    until: Instant,
 }
+
+/// A decision is made anew after so long: a path MTU that ICMP had lowered may have expired (`net.ipv4.route.mtu_expires`).
+const PATH_LIFE: Duration = Duration::from_secs(10);
 
 impl TcpSock {
     /// The path from `src` as decided earlier, if the tables it was made from (now in this generation) still stand.
-    pub fn route(&self, src: IpAddr, generation: u64) -> Option<RouteDecision> {
-        let CachedPath { next_hop, local, mtu, generation } = self.path.filter(|p| p.generation == generation)?;
+    pub fn route(&self, now: Instant, src: IpAddr, generation: u64) -> Option<RouteDecision> {
+        let stands = |p: &CachedPath| p.generation == generation && now < p.until;
+        let CachedPath { next_hop, local, mtu, generation, until: _ } = self.path.filter(stands)?;
         let options = self.tuning.as_deref().copied().unwrap_or_default();
         Some(RouteDecision {
             port: self.port,
@@ -210,11 +215,11 @@ impl TcpSock {
     }
 
     /// Takes a decision over. True when the options of the route are others than before.
-    pub fn keep_route(&mut self, route: &RouteDecision) -> bool {
+    pub fn keep_route(&mut self, now: Instant, route: &RouteDecision) -> bool {
         let RouteDecision { port, next_hop, src: _, mtu, link_mtu: _, broadcast: _, local, options, generation } =
             *route;
         self.port = port;
-        self.path = Some(CachedPath { next_hop, local, mtu, generation });
+        self.path = Some(CachedPath { next_hop, local, mtu, generation, until: now + PATH_LIFE });
         let tuning = kept(&options);
         let changed = self.tuning != tuning;
         self.tuning = tuning;

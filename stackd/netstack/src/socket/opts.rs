@@ -22,6 +22,7 @@ pub mod name {
     pub const SO_SNDBUF: i32 = 7;
     pub const SO_RCVBUF: i32 = 8;
     pub const SO_KEEPALIVE: i32 = 9;
+    pub const SO_OOBINLINE: i32 = 10;
     pub const SO_PRIORITY: i32 = 12;
     pub const SO_LINGER: i32 = 13;
     pub const SO_REUSEPORT: i32 = 15;
@@ -151,6 +152,8 @@ pub struct SockOpts {
     pub broadcast: bool,
     pub keepalive: bool,
     pub linger: Linger,
+    /// Urgent data is read in line.
+    pub oobinline: bool,
     /// Bytes, doubled as Linux does; set = autotuning is off.
     pub sndbuf: Option<u32>,
     /// Likewise.
@@ -200,6 +203,7 @@ impl Default for SockOpts {
             broadcast: false,
             keepalive: false,
             linger: Linger::default(),
+            oobinline: false,
             sndbuf: None,
             rcvbuf: None,
             priority: 0,
@@ -330,6 +334,7 @@ impl SockOpts {
                 return Ok(Effect::Claim);
             }
             name::SO_BROADCAST => self.broadcast = n != 0,
+            name::SO_OOBINLINE => self.oobinline = n != 0,
             name::SO_KEEPALIVE => {
                 self.keepalive = n != 0;
                 return Ok(Effect::Connection);
@@ -445,6 +450,7 @@ impl SockOpts {
             (name::SOL_SOCKET, name::SO_REUSEADDR) => flag(self.reuseaddr),
             (name::SOL_SOCKET, name::SO_REUSEPORT) => flag(self.reuseport),
             (name::SOL_SOCKET, name::SO_BROADCAST) => flag(self.broadcast),
+            (name::SOL_SOCKET, name::SO_OOBINLINE) => flag(self.oobinline),
             (name::SOL_SOCKET, name::SO_KEEPALIVE) => flag(self.keepalive),
             (name::SOL_SOCKET, name::SO_LINGER) => {
                 Some(OptionValue::Pair(i32::from(self.linger.on), self.linger.seconds as i32))

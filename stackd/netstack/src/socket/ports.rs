@@ -166,8 +166,8 @@ impl PortTable {
         }
     }
 
-    /// A port for an active open: RFC 6056, 3.3.3 ("Simple Hash-Based Port Selection"), `offset` being the keyed hash of the
-    /// destination; the parity rule is Linux's: odd or even as the range's first port, so that the other half is left to `bind(0)`.
+    /// A port for an active open: RFC 6056, 3.3.4 ("Double-Hash Port Selection"), `offset` being the keyed hash of the
+    /// destination and its counter; the parity rule is Linux's: odd or even as the range's first port, so that the other half is left to `bind(0)`.
     /// `accept` decides whether the four-tuple with this port is free (and belongs to this shard).
     pub fn pick_for_connect(&self, range: PortRange<'_>, offset: u32, accept: impl Fn(u16) -> bool) -> Option<u16> {
         self.walk(range, offset & !1, &accept, |b| b.claims.is_empty() && b.followers == Followers::default()).or_else(

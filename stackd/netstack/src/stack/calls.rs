@@ -14,6 +14,9 @@ use stackd_tcp::{Connection, State};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+/// Counters of ephemeral ports (RFC 6056, 3.3.4: "TABLE_LENGTH"): destinations that share one tell little about each other.
+pub(super) const PORT_COUNTERS: usize = 1024;
+
 impl Stack {
     /// `socket(2)`. A datagram socket gets its FIFOs at once, a stream socket when it connects.
     ///
@@ -225,6 +228,7 @@ impl Stack {
         } else {
             (self.pick_flow(now, local_ip, to)?, Binding::Hold(Hold::Ephemeral))
         };
+        let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let owner = s.owner;
         let fifo = match s.fifo {
             Some(fifo) => fifo,
@@ -273,28 +277,32 @@ impl Stack {
                     1 => true,
                     _ => flow.local().ip().is_loopback() && flow.remote().ip().is_loopback(),
                 };
-                // RFC 6191 wants a later timestamp: one second on, ours is.
+                // RFC 6191 wants a later timestamp: after this delay ours is.
                 let ts = self.tw.get(i).and_then(|tw| tw.ts);
-                allowed && ts.is_some_and(|ts| now - ts.recent_at >= stackd_base::Duration::from_secs(1))
+                allowed && ts.is_some_and(|ts| now - ts.recent_at >= self.sysctls.net.tcp_tw_reuse_delay)
             }
         }
     }
 
     /// An ephemeral port whose four-tuple is free and whose flow belongs to this shard.
-    fn pick_flow(&self, now: Instant, local_ip: IpAddr, to: SocketAddr) -> Result<FlowKey, Errno> {
+    fn pick_flow(&mut self, now: Instant, local_ip: IpAddr, to: SocketAddr) -> Result<FlowKey, Errno> {
         let net = &self.sysctls.net;
         let range =
             PortRange { first: net.local_port_range.0, last: net.local_port_range.1, reserved: &net.reserved_ports };
         let flow = FlowKey::new(SocketAddr::new(local_ip, 0), to);
-        // RFC 6056, 3.3.4: hash of the destination plus a counter per hash bucket (here: active opens so far).
-        let step = (self.mib.get(Mib::TcpActiveOpens) as u32).wrapping_mul(2);
-        let offset = (self.secret.hash_bytes(&flow.bytes()) as u32).wrapping_add(step) & !1;
+        // RFC 6056, 3.3.4 (Algorithm 4, "Double-Hash Port Selection"): offset F of the destination, plus the counter that another hash of
+        // it picks; 3.3.5: the counter moves by a random amount, so that who sees one port cannot count our connections (as Linux).
+        let hash = self.secret.hash_bytes(&flow.bytes());
+        let counter = (hash >> 32) as usize % PORT_COUNTERS;
+        let offset = (hash as u32).wrapping_add(self.port_counters[counter]) & !1;
         let (shard, shards) = (self.cfg.shard.0, self.cfg.shards);
         let accept = |port: u16| {
             let candidate = flow.with_local_port(port);
             flow_shard(candidate.local(), to, shards) == shard && self.flow_is_free(now, &candidate)
         };
         let port = self.tcp_ports.pick_for_connect(range, offset, accept).ok_or(Errno::EADDRNOTAVAIL)?;
+        let step = 2 * (1 + self.rng.below(8));
+        self.port_counters[counter] = self.port_counters[counter].wrapping_add(step);
         Ok(flow.with_local_port(port))
     }
 
@@ -336,6 +344,51 @@ impl Stack {
     /// # Errors
     /// `EINVAL` when `head` goes back or beyond the limit published last; `EPIPE` after shutdown or reset; `ENOTCONN`.
     pub fn written<S: ByteStore>(&mut self, now: Instant, sock: SockId, head: u64, store: &mut S) -> Result<(), Errno> {
+        self.write(now, sock, head, false, store)
+    }
+
+    /// As [`Stack::written`], the last byte being urgent (`MSG_OOB`).
+    ///
+    /// # Errors
+    /// As [`Stack::written`].
+    pub fn written_urgent<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        head: u64,
+        store: &mut S,
+    ) -> Result<(), Errno> {
+        self.write(now, sock, head, true, store)
+    }
+
+    /// Stream offset of the byte that the peer marked urgent, until it is read, and whether it is here. Without `SO_OOBINLINE` it is for
+    /// whoever reads to leave it out of the stream.
+    pub fn urgent_mark(&self, sock: SockId) -> Option<(u64, bool)> {
+        match &self.sockets.get(sock)?.body {
+            Body::Tcp(t) => t.conn.urgent_mark().map(|m| (m, t.conn.has_urgent())),
+            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => None,
+        }
+    }
+
+    /// `SIOCATMARK`.
+    ///
+    /// # Errors
+    /// `EBADF`; `EINVAL` unless it is a TCP connection.
+    pub fn at_mark(&self, sock: SockId) -> Result<bool, Errno> {
+        match &self.sockets.get(sock).ok_or(Errno::EBADF)?.body {
+            Body::Tcp(t) => Ok(t.conn.at_urgent_mark()),
+            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => Err(Errno::EINVAL),
+        }
+    }
+
+    fn write<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        head: u64,
+        urgent: bool,
+        store: &mut S,
+    ) -> Result<(), Errno> {
         let t = self.tcp_mut(sock).ok_or(Errno::ENOTCONN)?;
         if !t.attached || t.write_shut {
             return Err(Errno::EPIPE);
@@ -345,7 +398,11 @@ impl Stack {
         }
         t.written = head;
         let (conn, mut env) = self.tcp_parts(sock).ok_or(Errno::ENOTCONN)?;
-        conn.handle_written(now, head, &mut env);
+        if urgent {
+            conn.handle_written_urgent(now, head, &mut env);
+        } else {
+            conn.handle_written(now, head, &mut env);
+        }
         self.mark_dirty(sock);
         self.after_event(now, sock, store);
         Ok(())

@@ -85,6 +85,21 @@ pub(super) fn flow_params(
 ) -> FlowParams {
     let (local, remote) = (flow.local(), flow.remote());
     let ipv6 = remote.is_ipv6();
+    let mss = path_mss(sysctls, opts, path, ipv6);
+    FlowParams {
+        src_port: local.port(),
+        dst_port: remote.port(),
+        ipv6,
+        mss: Mss::new_clamped(mss),
+        port_paces: port.paces,
+        gso_max: port.gso_max,
+        ts_offset: isn::timestamp_offset(secret, flow),
+        signature: 0,
+    }
+}
+
+/// What a path takes, and what route and application let it.
+pub(super) fn path_mss(sysctls: &Sysctls, opts: &SockOpts, path: &RouteDecision, ipv6: bool) -> u32 {
     let mut mss = mss_for(path.mtu, ipv6);
     if let Some(advmss) = path.options.advmss {
         mss = mss.min(u32::from(advmss));
@@ -92,16 +107,7 @@ pub(super) fn flow_params(
     if opts.maxseg != 0 {
         mss = mss.min(u32::from(opts.maxseg));
     }
-    FlowParams {
-        src_port: local.port(),
-        dst_port: remote.port(),
-        ipv6,
-        mss: Mss::new_clamped(mss.max(sysctls.tcp.min_snd_mss)),
-        port_paces: port.paces,
-        gso_max: port.gso_max,
-        ts_offset: isn::timestamp_offset(secret, flow),
-        signature: 0,
-    }
+    mss.max(sysctls.tcp.min_snd_mss)
 }
 
 /// A connection that proves who it is: every segment spends `bytes` on that, and a segmenting device could not.

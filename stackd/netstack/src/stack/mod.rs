@@ -56,6 +56,8 @@ pub struct Stack {
     pub(crate) udp_demux: Demux,
     pub(crate) tcp_ports: PortTable,
     pub(crate) udp_ports: PortTable,
+    /// Where the next ephemeral port of a destination is looked for (RFC 6056).
+    pub(crate) port_counters: Box<[u32; calls::PORT_COUNTERS]>,
     /// Sockets that may have something to send.
     pub(crate) dirty: VecDeque<SockId>,
     /// Sockets whose readiness changed.
@@ -94,6 +96,7 @@ impl Stack {
             udp_demux: Demux::new(tables),
             tcp_ports: PortTable::new(tables),
             udp_ports: PortTable::new(tables),
+            port_counters: Box::new([0; calls::PORT_COUNTERS]),
             dirty: VecDeque::new(),
             events: VecDeque::new(),
             orphans: 0,

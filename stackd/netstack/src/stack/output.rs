@@ -47,13 +47,16 @@ impl Stack {
         let (opts, local, fifo) = (&s.opts, s.local, s.fifo);
         let Body::Tcp(t) = &mut s.body else { return };
         let payload_len = out.payload.as_ref().map_or(0, |r| (r.end - r.start) as u32);
-        let route = match t.route(local.ip(), self.ip.generation()) {
+        let mut wider = None;
+        let route = match t.route(now, local.ip(), self.ip.generation()) {
             Some(route) => route,
             None => match self.ip.route(now, peer.ip(), Some(local.ip()), opts.device) {
                 Ok(route) => {
-                    if t.keep_route(&route) {
+                    if t.keep_route(now, &route) {
                         t.config = super::config::resolve(&self.sysctls, &s.opts, t.tuning.as_deref());
                     }
+                    let mss = super::config::path_mss(&self.sysctls, &s.opts, &route, peer.is_ipv6());
+                    wider = (mss > t.conn.flow().mss.get()).then_some(mss);
                     route
                 }
                 Err(errno) => {
@@ -110,6 +113,9 @@ impl Stack {
                 // The path shrank under the connection: it cuts smaller segments from now on.
                 self.path_mtu_changed(now, sock, out.repr.seq, mtu);
             }
+        }
+        if let (Some(mss), Some((conn, mut env))) = (wider, self.tcp_parts(sock)) {
+            conn.handle_path(now, mss, &mut env);
         }
         self.reap_dropped(now);
     }

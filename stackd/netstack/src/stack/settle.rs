@@ -65,6 +65,9 @@ impl Stack {
                 if t.conn.defers_syn() {
                     r |= output;
                 }
+                if t.conn.has_urgent() {
+                    r |= Readiness::PRI;
+                }
                 if t.established || ended {
                     if t.published.0 - t.consumed >= u64::from(s.opts.rcvlowat.max(1)) {
                         r |= input;
@@ -128,7 +131,15 @@ impl Stack {
                     if let Some(t) = self.tcp_mut(sock) {
                         t.soft_error = Some(errno);
                     }
+                    // ip(7), IP_RECVERR: "for stream sockets ... all errors are immediately passed to the user" instead of being kept.
+                    if let Some(s) = self.sockets.get_mut(sock)
+                        && (if s.local.is_ipv4() { s.opts.ip.recverr } else { s.opts.ip.recverr6 })
+                    {
+                        s.error = Some(errno);
+                        fresh |= Readiness::ERR;
+                    }
                 }
+                Event::Urgent => fresh |= Readiness::PRI,
                 Event::FastOpen => self.fast_open_learn(now, sock),
                 Event::Doubt => self.doubt_path(now, sock),
                 Event::Closed(reason) => closed = Some(reason),
@@ -241,6 +252,9 @@ impl Stack {
         if let Some(listener) = parent
             && !established
         {
+            if reason == CloseReason::Refused {
+                self.mib.inc(Mib::TcpExtEmbryonicRsts);
+            }
             self.child_gone(sock, listener);
             self.free(sock, store);
             return;

@@ -4,6 +4,7 @@ mod authentic;
 mod cookies;
 mod fastopen;
 mod routes;
+mod rules;
 mod sockets;
 mod transfer;
 mod udp;

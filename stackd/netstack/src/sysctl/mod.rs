@@ -66,6 +66,7 @@ pub struct NetSysctls {
     pub tcp_max_tw_buckets: u32,
     /// 0 never, 1 always, 2 for loopback only.
     pub tcp_tw_reuse: u8,
+    pub tcp_tw_reuse_delay: Duration,
     pub tcp_rfc1337: bool,
     pub tcp_fin_timeout: Duration,
     pub allowed_congestion: Vec<&'static str>,
@@ -95,6 +96,7 @@ impl Default for NetSysctls {
             tcp_max_orphans: 65_536,
             tcp_max_tw_buckets: 262_144,
             tcp_tw_reuse: 2,
+            tcp_tw_reuse_delay: Duration::from_secs(1),
             tcp_rfc1337: false,
             tcp_fin_timeout: Duration::from_secs(60),
             allowed_congestion: stackd_tcp::cc::AVAILABLE.to_vec(),

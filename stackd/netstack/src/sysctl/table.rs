@@ -194,6 +194,11 @@ const TCP_PROTOCOL: &[Entry] = &[
         0..=2_147_483_647,
         "Least milliseconds between answers to invalid segments of one connection."
     ),
+    switch!(
+        "net.ipv4.tcp_stdurg",
+        tcp.stdurg,
+        "The urgent pointer is the last urgent byte (RFC 1122), not the one after it (RFC 6093)."
+    ),
     switch!("net.ipv4.tcp_rfc1337", net.tcp_rfc1337, "TIME_WAIT ignores RST (RFC 1337)."),
 ];
 
@@ -291,6 +296,18 @@ const TCP_SENDING: &[Entry] = &[
         tcp.autocorking,
         "Coalesce small writes while an earlier packet waits to leave."
     ),
+    int!("net.ipv4.tcp_mtu_probing", tcp.mtu_probing: u8, 0..=2, "Packetization-layer path MTU discovery (RFC 4821): 0 off, 1 when a black hole is suspected, 2 always, from tcp_base_mss."),
+    int!("net.ipv4.tcp_base_mss", tcp.base_mss: u32, 48..=65_535, "MSS that path MTU probing begins with."),
+    int!("net.ipv4.tcp_mtu_probe_floor", tcp.mtu_probe_floor: u32, 48..=65_535, "Smallest MSS that a suspected black hole is searched down to."),
+    int!("net.ipv4.tcp_probe_threshold", tcp.probe_threshold: u32, 1..=65_535, "Bytes of the search range below which path MTU probing is content."),
+    time!(
+        "net.ipv4.tcp_probe_interval",
+        tcp.probe_interval,
+        from_secs,
+        1_000_000_000,
+        1..=2_147_483_647,
+        "Seconds before path MTU probing searches anew."
+    ),
     int!("net.ipv4.tcp_min_snd_mss", tcp.min_snd_mss: u32, 48..=65_535, "Smallest MSS a path can impose."),
 ];
 
@@ -310,6 +327,14 @@ const SOCKETS: &[Entry] = &[
     int!("net.ipv4.tcp_max_orphans", net.tcp_max_orphans: u32, 0..=2_147_483_647, "Connections that may finish without their application."),
     int!("net.ipv4.tcp_max_tw_buckets", net.tcp_max_tw_buckets: u32, 0..=2_147_483_647, "Most TIME_WAIT entries."),
     int!("net.ipv4.tcp_tw_reuse", net.tcp_tw_reuse: u8, 0..=2, "connect may take a TIME_WAIT port over: 0 never, 1 always, 2 on loopback."),
+    time!(
+        "net.ipv4.tcp_tw_reuse_delay",
+        net.tcp_tw_reuse_delay,
+        from_millis,
+        1_000_000,
+        1..=60_000,
+        "Milliseconds since the last segment of a connection in TIME_WAIT before tcp_tw_reuse may take its port."
+    ),
     Entry {
         name: "net.ipv4.ip_local_port_range",
         kind: Kind::PortRange,

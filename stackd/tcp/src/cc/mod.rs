@@ -207,9 +207,7 @@ pub(crate) mod name {
 /// Something an algorithm did that Linux counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum CcNote {
-    /// HyStart left slow start at this window because an ACK train grew as long as the path.
-    HystartTrain { cwnd: u32 },
-    /// HyStart left slow start at this window because the RTT rose.
+    /// HyStart++ left slow start at this window: the RTT had risen, and stayed so.
     HystartDelay { cwnd: u32 },
 }
 
@@ -217,10 +215,6 @@ impl CcNote {
     /// Counts it under Linux's name.
     pub fn count(self, mib: &mut MibCounters) {
         match self {
-            Self::HystartTrain { cwnd } => {
-                mib.inc(Mib::TcpExtTCPHystartTrainDetect);
-                mib.add(Mib::TcpExtTCPHystartTrainCwnd, u64::from(cwnd));
-            }
             Self::HystartDelay { cwnd } => {
                 mib.inc(Mib::TcpExtTCPHystartDelayDetect);
                 mib.add(Mib::TcpExtTCPHystartDelayCwnd, u64::from(cwnd));

@@ -149,6 +149,7 @@ impl Connection {
             self.board.set_reno_sacked(self.dupacks);
         }
         env.mib.add(Mib::TcpExtTCPDelivered, u64::from(seen.out.acked));
+        self.probe_acknowledged(env);
         if self.board.is_empty() {
             self.retrans_since = None;
         }

@@ -162,7 +162,7 @@ impl Connection {
         ensure!(self.cwnd >= 1, "cwnd is {}", self.cwnd);
         ensure!(self.mss >= 1, "mss is {}", self.mss);
         ensure!(
-            self.mss <= self.flow.mss.get() && self.mss <= self.opts.peer_mss.max(1),
+            self.mss <= self.flow.mss.get().max(48) && self.mss <= self.opts.peer_mss.max(48),
             "mss {} exceeds the path's {} or the peer's {}",
             self.mss,
             self.flow.mss.get(),

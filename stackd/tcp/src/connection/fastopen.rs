@@ -222,6 +222,11 @@ impl Connection {
     /// window stays. In the Loss state nobody takes the marks for new losses.
     pub(crate) fn resend_all(&mut self, now: Instant, env: &mut Env<'_>) {
         self.board.mark_all_lost(false);
+        self.hold_window(now, env);
+    }
+
+    /// What is marked lost goes out again without a reduction.
+    pub(crate) fn hold_window(&mut self, now: Instant, env: &mut Env<'_>) {
         if !matches!(self.ca_state, CaState::Loss | CaState::Recovery) {
             self.ca_state = CaState::Loss;
             self.high_seq = self.nxt;

@@ -139,6 +139,7 @@ impl Connection {
         self.state = State::Established;
         self.stats.last_recv = now;
         env.mib.inc(Mib::TcpCurrEstab);
+        self.start_probing(now, env.cfg);
         // Now the MSS and the first RTT are known: both belong to how an algorithm begins.
         self.set_congestion(now, self.cc.name(), env.cfg);
         // A first pacing rate from the handshake's RTT, or the first flight leaves as a burst; BBR keeps its own.
@@ -202,6 +203,7 @@ impl Connection {
         if let Some(done) = self.after_ack(now, ack, env) {
             return done;
         }
+        self.take_urgent(seg, self.recv_offset(seg.seq) + i64::from(seg.flags.syn()), env);
         self.take_text(now, seg, len, ip, env)
     }
 

@@ -9,11 +9,13 @@ mod fastopen;
 mod forced;
 mod info;
 mod input;
+mod mtup;
 mod options;
 mod output;
 mod recover;
 mod sack;
 mod timers;
+mod urgent;
 
 pub use accecn::AccEcnInfo;
 pub use check::Positions;
@@ -89,6 +91,10 @@ pub struct Connection {
     pub(crate) frto_new_data: bool,
     /// The oldest outstanding packet was SACKed: a short timer waits for the peer to explain itself.
     pub(crate) reneging: bool,
+    /// The search for the path's MTU.
+    pub(crate) mtup: Option<Box<mtup::Mtup>>,
+    /// Urgent data, either way.
+    pub(crate) urg: Option<Box<urgent::Urgent>>,
     pub(crate) dupacks: u32,
     pub(crate) reordering: u32,
     pub(crate) timer: Option<(RetransTimer, Instant)>,
@@ -235,6 +241,8 @@ impl Connection {
             frto: false,
             frto_new_data: false,
             reneging: false,
+            mtup: None,
+            urg: None,
             dupacks: 0,
             reordering: cfg.reordering,
             timer: None,
@@ -306,6 +314,7 @@ impl Connection {
             return;
         }
         self.rcv.on_consumed(tail.min(self.rx_head()));
+        self.forget_urgent();
         self.rcv.adjust(env.cfg, now, self.rx_head(), self.reasm.bytes(), self.mss, env.mem);
         if self.state.can_receive() && self.rcv.wants_update(env.cfg, self.rcv_nxt, u32::from(self.advmss)) {
             self.ack.pending = true;
@@ -410,26 +419,6 @@ impl Connection {
                 self.soft_error = Some(e);
                 self.notify(Event::ErrorQueue(e));
             }
-        }
-    }
-
-    /// RFC 1191, 6.3 and RFC 8201: smaller segments from now on; what did not fit is resent at once.
-    fn set_path_mss(&mut self, now: Instant, mss: u32, env: &mut Env<'_>) {
-        let mss = mss.max(env.cfg.min_snd_mss);
-        if mss >= self.flow.mss.get() {
-            return;
-        }
-        self.flow.mss = Mss::new_clamped(mss);
-        let old = self.mss;
-        self.update_mss(env.cfg);
-        if self.mss == old {
-            return;
-        }
-        self.control = self.cc.on_event(cc::CcEvent::MssChanged { mss: self.mss }, env.rng);
-        self.take_control(env.cfg);
-        if !self.board.is_empty() {
-            // Too big is no sign of congestion: the segments are resent smaller.
-            self.resend_all(now, env);
         }
     }
 

@@ -42,14 +42,6 @@ impl Connection {
         self.update_mss(cfg);
     }
 
-    /// RFC 6691, 2: the MSS excludes options; what every segment carries is subtracted here.
-    pub(crate) fn update_mss(&mut self, cfg: &Config) {
-        let limit = self.flow.mss.get().min(self.opts.peer_mss).min(cfg.maxseg.map_or(u32::MAX, u32::from));
-        let limit = limit.max(cfg.min_snd_mss);
-        let options = if self.opts.ts { 12 } else { 0 } + u32::from(self.flow.signature);
-        self.mss = limit.saturating_sub(options).max(36);
-    }
-
     /// Options of an ordinary segment; `room` bytes are free for SACK blocks.
     pub(crate) fn segment_options(&mut self, now: Instant, room: u32, cfg: &Config) -> TcpOptions {
         let mut o = TcpOptions::NONE;

@@ -1,6 +1,7 @@
 //! What leaves: the order of precedence, segmentation, Nagle, pacing, the small-queue limit.
 
 use super::Connection;
+use super::mtup::Attempt;
 use crate::cc::{CaState, CcEvent};
 use crate::config::Config;
 use crate::record::What;
@@ -89,6 +90,8 @@ impl Connection {
         option_room: u32,
     ) -> TcpRepr {
         flags |= self.ecn_flags(option_room == PURE_ACK_ROOM && flags == TcpFlags::NONE && pos == self.nxt);
+        let (urg, urgent) = self.urg.as_ref().map_or((TcpFlags::NONE, 0), |u| u.pointer(pos, self.una, self.nxt));
+        flags |= urg;
         let was_zero = self.rcv.zero;
         let wnd = self.rcv.offer(cfg, self.rcv_nxt, u32::from(self.advmss), env.mem);
         if self.rcv.zero && !was_zero {
@@ -105,7 +108,7 @@ impl Connection {
             ack: Some(self.wire_ack(self.rcv_nxt)),
             flags,
             window: (wnd >> self.rcv.scale).min(65_535) as u16,
-            urgent: 0,
+            urgent,
             options: self.segment_options(now, option_room, cfg),
         }
     }
@@ -225,6 +228,10 @@ impl Connection {
     /// Size of a GSO segment: what a millisecond holds at the pacing rate, more on short paths (`tcp_tso_autosize`).
     fn tso_bytes(&self, cfg: &Config) -> u32 {
         let mss = self.mss;
+        if self.urgent_pending() {
+            // The pointer is relative to each segment: a device that cuts them would repeat it.
+            return mss;
+        }
         let gso_max = if self.ace_forbids_gso() { mss } else { self.flow.gso_max.clamp(mss, 65_535) };
         let most = gso_max / mss * mss;
         let bytes = if let Some(q) = self.control.send_quantum {
@@ -347,6 +354,7 @@ impl Connection {
         self.stats.total_retrans += packets;
         self.stats.bytes_retrans += end - start;
         self.undo.on_retransmit(packets);
+        self.forget_probe();
         self.prr.out += packets;
         self.retrans_since.get_or_insert(at);
         if self.timer.is_none() {
@@ -426,6 +434,11 @@ impl Connection {
         if self.queue_is_full(env.cfg) && !self.board.is_empty() {
             return None;
         }
+        match self.probe_mtu(now, pending, env) {
+            Attempt::No => {}
+            Attempt::Wait => return None,
+            Attempt::Sent(out) => return Some(out),
+        }
         let mss = u64::from(self.mss);
         let most = u64::from(self.tso_bytes(env.cfg)).min(u64::from(quota) * mss);
         let mut len = pending.min(window).min(most);
@@ -450,7 +463,8 @@ impl Connection {
 
     /// RFC 1122, 4.2.3.4 (Nagle) as refined by Minshall: a small segment waits while another small one is unacknowledged.
     fn nagle_holds(&self, cfg: &Config, mib: &mut MibCounters) -> bool {
-        if self.fin_wanted {
+        // RFC 9293, 3.8.5: urgent data is not to wait; nor is what precedes it, nor the FIN.
+        if self.fin_wanted || self.urgent_pending() {
             return false;
         }
         if cfg.cork {

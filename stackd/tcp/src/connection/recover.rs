@@ -83,6 +83,9 @@ impl Connection {
 
     /// `seen` is what the ACK that begins recovery reports; a timer has none.
     pub(super) fn enter_recovery(&mut self, now: Instant, seen: Option<&Seen>, env: &mut Env<'_>) {
+        if self.probe_lost(now, env) {
+            return;
+        }
         env.mib.inc(if self.opts.sack { Mib::TcpExtTCPSackRecovery } else { Mib::TcpExtTCPRenoRecovery });
         self.undo = Undo::start(self.una, self.board.retrans_out());
         self.prr = self.start_prr(seen);

@@ -216,6 +216,7 @@ impl Connection {
         // RFC 9293, 3.8.3 (MUST-20): at R1 "pass negative advice to the IP layer, to trigger dead-gateway diagnosis".
         if self.stalled_for(now, env.cfg.retries1, env.cfg) {
             self.notify(Event::Doubt);
+            self.suspect_black_hole(now, env);
         }
         if self.is_thin(env.cfg) {
             self.backoff = 0;
@@ -309,7 +310,7 @@ impl Connection {
         self.detect_loss(now, env);
         if self.board.in_flight() != before && self.ca_state != CaState::Recovery && self.ca_state != CaState::Loss {
             self.enter_recovery(now, None, env);
-            if !self.cc.owns_recovery_cwnd() {
+            if self.ca_state == CaState::Recovery && !self.cc.owns_recovery_cwnd() {
                 self.cwnd = self.prr.cwnd(self.ssthresh, self.board.in_flight(), 1, false).max(1);
             }
         }

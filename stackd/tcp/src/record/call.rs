@@ -26,6 +26,12 @@ pub enum What {
     Consumed {
         tail: u64,
     },
+    WrittenUrgent {
+        head: u64,
+    },
+    Path {
+        mss: u32,
+    },
     Timeout,
     /// An event was taken out.
     Event,
@@ -153,6 +159,8 @@ impl Connection {
             }
             What::Transmit => return Outcome::Segment(self.poll_transmit(at, env)),
             What::Written { head } => self.handle_written(at, *head, env),
+            What::WrittenUrgent { head } => self.handle_written_urgent(at, *head, env),
+            What::Path { mss } => self.handle_path(at, *mss, env),
             What::Consumed { tail } => self.handle_consumed(at, *tail, env),
             What::Timeout => self.handle_timeout(at, env),
             What::Icmp(error) => self.handle_icmp(at, *error, env),

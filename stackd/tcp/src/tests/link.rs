@@ -103,6 +103,8 @@ pub struct Impair {
     pub loss: u32,
     pub reorder: u32,
     pub duplicate: u32,
+    /// Payload of the largest packet that passes; larger ones vanish in silence.
+    pub passes: u64,
 }
 
 impl Impair {
@@ -113,6 +115,7 @@ impl Impair {
             loss: 0,
             reorder: 0,
             duplicate: 0,
+            passes: u64::MAX,
         }
     }
 }
@@ -181,7 +184,7 @@ impl Pair {
         loop {
             let len = mss.min(bytes - at);
             let last = at + len >= bytes;
-            let agreed = u64::from(self.ends[from].conn.mss);
+            let agreed = u64::from(self.ends[from].conn.largest_segment());
             assert!(len <= agreed, "a packet of {len} bytes where the MSS is {agreed}: {out:?}");
             self.largest = self.largest.max(len);
             let mut repr = out.repr;
@@ -195,7 +198,7 @@ impl Pair {
             self.ends[from].link_free = done;
             self.packets += 1;
             let flight = Flight { repr, payload: len as u32, ecn: out.ecn, to: 1 - from };
-            if !self.rng.chance(self.impair.loss) {
+            if !self.rng.chance(self.impair.loss) && len <= self.impair.passes {
                 let late = if self.rng.chance(self.impair.reorder) { self.impair.delay / 4 } else { Duration::ZERO };
                 self.fly(flight, done + self.impair.delay + late);
                 if self.rng.chance(self.impair.duplicate) {

@@ -17,11 +17,21 @@ pub struct Seg {
     pub win: u16,
     pub len: u32,
     pub options: TcpOptions,
+    pub urgent: u16,
     sack: Vec<(u32, u32)>,
 }
 
 pub fn seg() -> Seg {
-    Seg { flags: TcpFlags::NONE, seq: None, ack: None, win: 60_000, len: 0, options: TcpOptions::NONE, sack: vec![] }
+    Seg {
+        flags: TcpFlags::NONE,
+        seq: None,
+        ack: None,
+        win: 60_000,
+        len: 0,
+        options: TcpOptions::NONE,
+        urgent: 0,
+        sack: vec![],
+    }
 }
 
 impl Seg {
@@ -166,7 +176,7 @@ impl Test {
             ack: s.ack.map(|a| SeqNum(ISS) + a),
             flags: s.flags,
             window: s.win,
-            urgent: 0,
+            urgent: s.urgent,
             options,
         };
         let now = self.now;

@@ -40,8 +40,9 @@ fn buffers_grow_with_the_path_in_both_directions() {
         assert!(p.run(Duration::from_secs(30), |p| p.ends[to].conn.rx_head() == 60 << 20));
         // 500 Mbit/s * 50 ms = 3.1 MB.
         let (snd, rcv) = (p.ends[from].conn.sndbuf(), p.ends[to].conn.rcvbuf());
-        assert!((4_000_000..40_000_000).contains(&snd), "sndbuf {snd}");
-        assert!((4_000_000..40_000_000).contains(&rcv), "rcvbuf {rcv}");
+        // HyStart++ lets the window grow by a quarter for five rounds once the RTT has risen: three times what it was then.
+        assert!((4_000_000..50_000_000).contains(&snd), "sndbuf {snd}");
+        assert!((4_000_000..50_000_000).contains(&rcv), "rcvbuf {rcv}");
         assert!(p.now - start < Duration::from_millis(2000), "{:?}", p.now - start);
         // The direction that carries nothing keeps its default.
         assert!(p.ends[from].conn.rcvbuf() <= 131_072);

@@ -34,7 +34,7 @@ fn receive(host: &mut Host, sock: SockId) -> Option<(SocketAddr, Vec<u8>, Vec<u8
 }
 
 /// What a host puts on the wire now.
-fn frames(host: &mut Host, now: Instant) -> Vec<Vec<u8>> {
+pub(super) fn frames(host: &mut Host, now: Instant) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     while let Some(p) = host.stack.poll_transmit(now, host.port, &mut host.store) {
         let payload = host.store.payload(&p.payload).expect("payload");
@@ -59,7 +59,7 @@ fn acquainted() -> Net {
     net
 }
 
-fn deliver(host: &mut Host, now: Instant, frame: &[u8], offload: Offload) {
+pub(super) fn deliver(host: &mut Host, now: Instant, frame: &[u8], offload: Offload) {
     host.stack.handle_frame(now, host.port, frame, &[][..], 0, RxMeta { at: now, offload }, &mut host.store);
     host.stack.handle_timers(now, &mut host.store);
 }
@@ -293,7 +293,7 @@ fn mtu_discovery_modes() {
 }
 
 /// An ICMPv4 error from the neighbour about a packet of ours.
-fn icmp_in(host: &mut Host, now: Instant, error: IcmpRepr, quoted: &[u8]) {
+pub(super) fn icmp_in(host: &mut Host, now: Instant, error: IcmpRepr, quoted: &[u8]) {
     let mut m = vec![0; icmp::HEADER_LEN];
     m.extend_from_slice(quoted);
     error.emit_v4(&mut m);

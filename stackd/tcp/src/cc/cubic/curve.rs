@@ -24,11 +24,12 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    /// The stage begins with window `cwnd`; `w_max` = where the last loss was, 0 if unknown.
-    pub(super) fn new(now: Instant, cwnd: f64, w_max: f64) -> Self {
+    /// The stage begins with window `cwnd`; `w_max` = where the last loss was, 0 if unknown; `cwnd_prior` = the window before the last
+    /// reduction.
+    pub(super) fn new(now: Instant, cwnd: f64, w_max: f64, cwnd_prior: f64) -> Self {
         // 4.2: K = cubic_root((W_max - cwnd_epoch) / C); beyond W_max the curve only has its convex part.
         let (k, origin) = if cwnd < w_max { (((w_max - cwnd) / C).cbrt(), w_max) } else { (0.0, cwnd) };
-        Self { start: now, k, origin, w_est: cwnd, cwnd_prior: w_max.max(cwnd) }
+        Self { start: now, k, origin, w_est: cwnd, cwnd_prior: cwnd_prior.max(cwnd) }
     }
 
     /// Takes an idle span out of the stage's time.

@@ -5,7 +5,7 @@ mod curve;
 #[cfg(test)]
 mod tests;
 
-use super::hystart::Hystart;
+use super::hystart::{Hystart, Verdict};
 use super::reno::{LossWindow, may_grow};
 use super::{CcConfig, CcEvent, CcInfo, CcNote, CongestionControl, Control, RateSample, Saved};
 use curve::Epoch;
@@ -16,7 +16,7 @@ use stackd_base::{Duration, Instant, Rng};
 const BETA: u32 = 717;
 const BETA_ONE: u32 = 1024;
 
-/// The CUBIC algorithm with HyStart.
+/// The CUBIC algorithm with HyStart++.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cubic {
     window: LossWindow,
@@ -24,11 +24,21 @@ pub struct Cubic {
     /// The window at the last reduction (W_max), in packets; lower after fast convergence. 0 = none since slow start began.
     w_max: f64,
     /// The current stage of congestion avoidance; `None` until its first ACK.
-    epoch: Option<Epoch>,
+    epoch: Option<Box<Epoch>>,
     last_ack: Instant,
-    /// W_max before the current reduction, for an undo.
-    w_max_before: f64,
+    /// The window when ssthresh was set last (cwnd_prior), in packets.
+    cwnd_prior: f64,
+    /// What the current reduction replaced, for an undo.
+    before: Option<Box<Before>>,
     mss: u32,
+}
+
+/// RFC 9438, 4.9: what a spurious congestion event must not have changed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Before {
+    w_max: f64,
+    cwnd_prior: f64,
+    epoch: Option<Box<Epoch>>,
 }
 
 impl Cubic {
@@ -36,11 +46,12 @@ impl Cubic {
     pub fn new(config: &CcConfig) -> Self {
         Self {
             window: LossWindow::new(config),
-            hystart: Hystart::new(config.now),
+            hystart: Hystart::default(),
             w_max: 0.0,
             epoch: None,
             last_ack: config.now,
-            w_max_before: 0.0,
+            cwnd_prior: 0.0,
+            before: None,
             mss: config.mss.max(1),
         }
     }
@@ -48,22 +59,23 @@ impl Cubic {
     /// RFC 9438, 4.6 and 4.7: remembers where the loss was and answers with ssthresh.
     fn reduced(&mut self) -> u32 {
         let cwnd = self.window.cwnd;
-        self.w_max_before = self.w_max;
+        let (w_max, cwnd_prior, epoch) = (self.w_max, self.cwnd_prior, self.epoch.take());
+        self.before = Some(Box::new(Before { w_max, cwnd_prior, epoch }));
+        self.cwnd_prior = f64::from(cwnd);
         // 4.7: "if cwnd < W_max and fast convergence is enabled, further reduce W_max": an older flow gives way to a newer.
         self.w_max = if f64::from(cwnd) < self.w_max {
             f64::from(cwnd) * f64::from(BETA_ONE + BETA) / f64::from(2 * BETA_ONE)
         } else {
             f64::from(cwnd)
         };
-        self.epoch = None;
         // 4.6: ssthresh = max(flight_size * beta, 2); Linux takes the window, which an application-limited flight cannot shrink.
         (u64::from(cwnd) * u64::from(BETA) / u64::from(BETA_ONE)).max(2) as u32
     }
 
     fn avoid_congestion(&mut self, s: &RateSample, acked: u32) {
         let cwnd = f64::from(self.window.cwnd);
-        let w_max = self.w_max;
-        let epoch = self.epoch.get_or_insert_with(|| Epoch::new(s.now, cwnd, w_max));
+        let (w_max, prior) = (self.w_max, self.cwnd_prior);
+        let epoch = self.epoch.get_or_insert_with(|| Box::new(Epoch::new(s.now, cwnd, w_max, prior)));
         let rtt = s.min_rtt.or(s.srtt).unwrap_or(Duration::ZERO);
         let per = epoch.packets_per_increment(s.now, cwnd, rtt, acked);
         self.window.additive_increase(per, acked);
@@ -77,11 +89,16 @@ impl CongestionControl for Cubic {
 
     fn on_ack(&mut self, s: &RateSample, _rng: &mut dyn Rng) -> Control {
         self.last_ack = s.now;
-        if self.window.in_slow_start() && self.hystart.on_ack(s, self.window.cwnd) {
-            self.window.ssthresh = self.window.cwnd;
+        let mut acked = s.acked_sacked;
+        // RFC 9406, 4.3: "An implementation SHOULD use HyStart++ only for the initial slow start (when the ssthresh is at its initial
+        // value of arbitrarily high per [RFC5681])".
+        if self.window.ssthresh == u32::MAX {
+            match self.hystart.on_ack(s, self.window.cwnd) {
+                Verdict::Grow(n) => acked = n,
+                Verdict::Leave => self.window.ssthresh = self.window.cwnd,
+            }
         }
         if may_grow(s) {
-            let mut acked = s.acked_sacked;
             if self.window.in_slow_start() {
                 acked = self.window.slow_start(acked);
             }
@@ -98,20 +115,22 @@ impl CongestionControl for Cubic {
                 let ssthresh = self.reduced();
                 self.window.reduce(ssthresh);
             }
-            CcEvent::Rto { now, in_flight } => {
+            CcEvent::Rto { in_flight, .. } => {
                 let ssthresh = self.reduced();
                 self.window.lose_everything(ssthresh, in_flight);
                 // 4.8: in the first stage after a timeout "K is set to 0, and W_max is set to the congestion window size at the
                 // beginning of the current congestion avoidance stage".
                 self.w_max = 0.0;
-                self.hystart.restart(now);
             }
             CcEvent::ExitRecovery { .. } => self.window.settle(),
             CcEvent::Undo { .. } => {
-                // 4.9: "restore the values ... as they were before": the curve starts anew from the restored window.
+                // 4.9.1: a sender "should restore the original values of the following variables": cwnd, ssthresh, W_max, K, t_epoch,
+                // W_est and cwnd_prior.
                 self.window.undo();
-                self.w_max = self.w_max_before;
-                self.epoch = None;
+                if let Some(before) = self.before.take() {
+                    let Before { w_max, cwnd_prior, epoch } = *before;
+                    (self.w_max, self.cwnd_prior, self.epoch) = (w_max, cwnd_prior, epoch);
+                }
             }
             CcEvent::TxStart { now, .. } => {
                 // 4.2: "t ... the time elapsed ... (not including the periods during which cwnd has not been updated

@@ -107,3 +107,56 @@ fn the_window_holds_during_recovery() {
     s.ca_state = super::super::CaState::Recovery;
     assert_eq!(c.on_ack(&s, &mut rng()).cwnd, 700);
 }
+
+/// RFC 9438, 4.3: alpha becomes 1 when W_est reaches cwnd_prior, the window before the reduction. The plateau that fast convergence had
+/// lowered was taken for it: the flow that should give way grew as fast as Reno too early.
+#[test]
+fn rfc9438_reno_growth_begins_at_the_window_before_the_reduction() {
+    let mut c = after_loss_at_1000();
+    c.on_event(CcEvent::EnterRecovery { now: at(500), in_flight: 700 }, &mut rng());
+    c.on_event(CcEvent::ExitRecovery { now: at(500) }, &mut rng());
+    assert_eq!(c.cwnd_prior, 700.0);
+    assert!(c.w_max < 600.0);
+}
+
+/// RFC 9438, 4.9.1: the stage goes on where it was: its time too.
+#[test]
+fn rfc9438_an_undo_goes_on_with_the_same_stage() {
+    let (mut undone, mut never) = (after_loss_at_1000(), after_loss_at_1000());
+    run(&mut undone, 0, 6_000, 100);
+    run(&mut never, 0, 6_000, 100);
+    undone.on_event(CcEvent::EnterRecovery { now: at(6_000), in_flight: 700 }, &mut rng());
+    undone.on_event(CcEvent::Undo { now: at(6_050) }, &mut rng());
+    run(&mut undone, 6_050, 9_050, 100);
+    run(&mut never, 6_050, 9_050, 100);
+    assert!(undone.control().cwnd.abs_diff(never.control().cwnd) <= 2, "{:?} {:?}", undone.control(), never.control());
+}
+
+/// RFC 9438, 4.2: never more than half the window again per round trip, however far the curve has run ahead.
+#[test]
+fn rfc9438_growth_is_bounded_by_half_a_window_a_round_trip() {
+    let mut c = after_loss_at_1000();
+    run(&mut c, 0, 100, 100);
+    let before = c.control().cwnd;
+    // A minute later, without a TxStart: the curve is at 50 times the window.
+    run(&mut c, 60_000, 60_100, 100);
+    assert!(c.control().cwnd <= before + before / 2 + 1, "{} {before}", c.control().cwnd);
+    assert!(c.control().cwnd > before + before / 4);
+}
+
+/// RFC 9406, 4.3: the slow start after a loss is an ordinary one.
+#[test]
+fn rfc9406_only_the_initial_slow_start_is_watched() {
+    let mut c = Cubic::new(&config());
+    c.on_event(CcEvent::Rto { now: at(0), in_flight: 0 }, &mut rng());
+    c.window.ssthresh = 1_000;
+    for round in 0..4u64 {
+        for _ in 0..20 {
+            let mut s = ack(at(100 * round), 4);
+            (s.prior_delivered, s.delivered_total) = (round * 100, round * 100 + 100);
+            s.rtt = Some(Duration::from_millis(40 + 20 * round));
+            c.on_ack(&s, &mut rng());
+        }
+    }
+    assert_eq!((c.control().cwnd, c.control().ssthresh), (1 + 320, 1_000));
+}

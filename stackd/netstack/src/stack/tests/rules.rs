@@ -1,0 +1,386 @@
+//! Rules of TCP that need a host around the connection: closing, urgent data, path MTUs, ports, orphans, TIME_WAIT.
+
+use super::udp::{frames, icmp_in};
+use super::*;
+use crate::neigh::NudState;
+use crate::socket::opts::name::*;
+use stackd_wire::{IcmpRepr, TcpFlags, TcpRepr, Unreachable};
+
+fn sysctl(host: &mut Host, now: Instant, key: &str, value: &str) {
+    host.stack.sysctl_set(now, key, value, &mut host.store).expect("legal");
+}
+
+fn count(host: &Host, mib: Mib) -> u64 {
+    host.stack.mib().get(mib)
+}
+
+fn pair() -> (Net, SockId, SockId) {
+    let mut net = Net::new();
+    let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+    let (client, server) = net.connected(listener, "10.0.0.2:80");
+    (net, client, server)
+}
+
+fn linger(net: &mut Net, sock: SockId, on: i32, seconds: i32) {
+    let value = [on.to_ne_bytes(), seconds.to_ne_bytes()].concat();
+    net.a.stack.set_option(net.now, sock, SOL_SOCKET, SO_LINGER, &value, &mut net.a.store).expect("SO_LINGER");
+}
+
+/// socket(7), SO_LINGER: off and on with a time send what there is, then FIN; on with zero resets.
+#[test]
+fn so_linger_in_three_forms() {
+    for (on, seconds, resets) in [(0, 0, false), (1, 5, false), (1, 0, true)] {
+        let (mut net, client, server) = pair();
+        linger(&mut net, client, on, seconds);
+        net.a.write(net.now, client, b"last words");
+        net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+        net.run_ms(5);
+        let error = net.b.get_int(net.now, server, SOL_SOCKET, SO_ERROR).expect("SO_ERROR");
+        assert_eq!(error, if resets { Errno::ECONNRESET as i32 } else { 0 }, "{on} {seconds}");
+        if !resets {
+            assert_eq!(net.b.read(net.now, server), b"last words");
+            assert!(net.b.stack.readiness(server).contains(Readiness::RDHUP));
+        }
+    }
+}
+
+/// tcp(7), TCP_LINGER2: negative: FIN_WAIT_2 is not waited in. The connection vanished in silence, and the peer kept its half.
+#[test]
+fn a_negative_linger2_resets_instead_of_waiting_for_the_fin() {
+    let (mut net, client, server) = pair();
+    net.a.option(net.now, client, SOL_TCP, TCP_LINGER2, -1).expect("TCP_LINGER2");
+    net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+    net.run_ms(5);
+    assert_eq!(count(&net.a, Mib::TcpExtTCPAbortOnData), 1);
+    assert_eq!(net.b.get_int(net.now, server, SOL_SOCKET, SO_ERROR), Ok(Errno::EPIPE as i32));
+    assert_eq!(net.a.stack.socket_counts().0, 0);
+}
+
+#[test]
+fn urgent_data_makes_a_socket_pri_and_marks_its_place() {
+    let (mut net, client, server) = pair();
+    let fifo = net.a.stack.fifo(client).expect("fifo");
+    let (head, _) = net.a.store.write(fifo, b"abcX");
+    net.a.stack.written_urgent(net.now, client, head, &mut net.a.store).expect("written");
+    net.run_ms(5);
+    assert!(net.b.stack.readiness(server).contains(Readiness::PRI));
+    assert!(net.b.events.iter().any(|e| e.sock == server && e.edges.contains(Readiness::PRI)));
+    assert_eq!(net.b.stack.urgent_mark(server), Some((3, true)));
+    assert_eq!(net.b.stack.at_mark(server), Ok(false));
+    let now = net.now;
+    net.b.stack.consumed(now, server, 3, &mut net.b.store).expect("consumed");
+    assert_eq!(net.b.stack.at_mark(server), Ok(true));
+    net.b.stack.consumed(now, server, 4, &mut net.b.store).expect("consumed");
+    assert!(!net.b.stack.readiness(server).contains(Readiness::PRI));
+    assert_eq!(net.b.stack.at_mark(SockId { slot: 999, generation: 0 }), Err(Errno::EBADF));
+}
+
+/// A packet of the connection's, as an ICMP error would quote it.
+fn quoted(net: &mut Net, client: SockId) -> Vec<u8> {
+    net.a.write(net.now, client, &[7; 1400]);
+    let now = net.now;
+    frames(&mut net.a, now).remove(0)[14..].to_vec()
+}
+
+/// What ICMP said of a path was kept by the one connection that it had been said to: every new one ran into the same wall, and a route
+/// change made even that one forget.
+#[test]
+fn rfc1191_a_path_mtu_serves_all_connections_and_expires() {
+    let (mut net, client, _) = pair();
+    sysctl(&mut net.a, net.now, "net.ipv4.route.mtu_expires", "60");
+    let mtu = |net: &mut Net, sock: SockId| net.a.get_int(net.now, sock, SOL_IP, IP_MTU).expect("IP_MTU");
+    let mss = |net: &mut Net, sock: SockId| net.a.get_int(net.now, sock, SOL_TCP, TCP_MAXSEG).expect("TCP_MAXSEG");
+    let quote = quoted(&mut net, client);
+    // About what was never sent: nobody learns.
+    let mut forged = quote.clone();
+    forged[24] ^= 0x40;
+    let now = net.now;
+    icmp_in(&mut net.a, now, IcmpRepr::PacketTooBig { mtu: 600 }, &forged);
+    assert_eq!((mtu(&mut net, client), count(&net.a, Mib::TcpExtOutOfWindowIcmps)), (1500, 1));
+    icmp_in(&mut net.a, now, IcmpRepr::PacketTooBig { mtu: 1000 }, &quote);
+    assert_eq!((mtu(&mut net, client), mss(&mut net, client)), (1000, 948));
+    net.run_ms(300);
+    let listener = net.b.listener(net.now, "0.0.0.0:81", 10);
+    let (second, _) = net.connected(listener, "10.0.0.2:81");
+    assert_eq!(mss(&mut net, second), 948);
+    net.run(Duration::from_secs(61));
+    net.a.write(net.now, client, &[7; 100]);
+    net.run_ms(50);
+    assert_eq!((mtu(&mut net, client), mss(&mut net, client)), (1500, 1448));
+}
+
+/// ip-sysctl, min_pmtu: "depending on"; an attacker's 68 is not believed.
+#[test]
+fn min_pmtu_and_min_snd_mss_bound_what_icmp_may_say() {
+    let (mut net, client, _) = pair();
+    sysctl(&mut net.a, net.now, "net.ipv4.route.min_pmtu", "552");
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_min_snd_mss", "700");
+    let quote = quoted(&mut net, client);
+    let now = net.now;
+    icmp_in(&mut net.a, now, IcmpRepr::PacketTooBig { mtu: 100 }, &quote);
+    assert_eq!(net.a.get_int(now, client, SOL_IP, IP_MTU), Ok(552));
+    assert_eq!(net.a.get_int(now, client, SOL_TCP, TCP_MAXSEG), Ok(700 - 12));
+}
+
+/// RFC 9293, 3.9.2.2 (MUST-56): a soft error does not end a connection. ip(7), IP_RECVERR: it is told at once only to who asks.
+#[test]
+fn icmp_errors_are_kept_or_told_by_ip_recverr() {
+    for recverr in [0, 1] {
+        let (mut net, client, _) = pair();
+        net.a.option(net.now, client, SOL_IP, IP_RECVERR, recverr).expect("IP_RECVERR");
+        let quote = quoted(&mut net, client);
+        let now = net.now;
+        icmp_in(&mut net.a, now, IcmpRepr::DestUnreachable(Unreachable::Host), &quote);
+        let told = net.a.get_int(now, client, SOL_SOCKET, SO_ERROR);
+        assert_eq!(told, Ok(recverr * Errno::EHOSTUNREACH as i32));
+        net.run_ms(500);
+        assert!(net.a.stack.peer_addr(client).is_ok(), "still connected");
+    }
+}
+
+/// A hard error ends a handshake (RFC 9293, 3.9.2.2, SHLD-26), and nothing that is established (RFC 5461).
+#[test]
+fn a_hard_icmp_error_ends_only_a_handshake() {
+    let mut net = Net::new();
+    let warm = net.b.listener(net.now, "0.0.0.0:80", 10);
+    let (established, _) = net.connected(warm, "10.0.0.2:80");
+    let quote = quoted(&mut net, established);
+    let now = net.now;
+    icmp_in(&mut net.a, now, IcmpRepr::DestUnreachable(Unreachable::Port), &quote);
+    net.run_ms(300);
+    assert!(net.a.stack.peer_addr(established).is_ok());
+    let client = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+    let to = "10.0.0.2:9".parse().expect("address");
+    let _ = net.a.stack.connect(net.now, client, to, &mut net.a.store);
+    let now = net.now;
+    let syn = frames(&mut net.a, now).remove(0)[14..].to_vec();
+    icmp_in(&mut net.a, now, IcmpRepr::DestUnreachable(Unreachable::Port), &syn);
+    assert_eq!(net.a.get_int(now, client, SOL_SOCKET, SO_ERROR), Ok(Errno::ECONNREFUSED as i32));
+}
+
+fn nothing(_: u64, frame: &[u8]) -> bool {
+    // ARP passes.
+    frame[12..14] == [8, 0]
+}
+
+/// RFC 9293, 3.8.3 (MUST-20): "pass negative advice to the IP layer, to trigger dead-gateway diagnosis".
+#[test]
+fn rfc9293_r1_asks_whether_the_neighbour_still_lives() {
+    let (mut net, client, _) = pair();
+    let key = (net.a.port, "10.0.0.2".parse().expect("address"));
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_retries1", "2");
+    net.filter = Some(nothing);
+    net.a.write(net.now, client, b"anyone?");
+    let state = |net: &Net| net.a.stack.ip().neighbours().get(key).map(|n| (n.state, n.confirmed));
+    let before = state(&net).expect("known");
+    net.run_ms(4_000);
+    let after = state(&net).expect("known");
+    assert_eq!(after.0, NudState::Reachable, "it answered");
+    assert!(after.1 > before.1, "it was asked");
+}
+
+/// RFC 6056, 3.3.4 and 3.3.5: neither sequential nor predictable from another destination, never a reserved one, of Linux's parity.
+#[test]
+fn rfc6056_ephemeral_ports_tell_nothing_about_each_other() {
+    let mut net = Net::new();
+    sysctl(&mut net.a, net.now, "net.ipv4.ip_local_reserved_ports", "32768-40000");
+    let mut ports = |to: &str| -> Vec<u16> {
+        let to: SocketAddr = to.parse().expect("address");
+        (0..20)
+            .map(|_| {
+                let c = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+                let _ = net.a.stack.connect(net.now, c, to, &mut net.a.store);
+                net.a.stack.local_addr(c).expect("bound").port()
+            })
+            .collect()
+    };
+    let (one, two) = (ports("10.0.0.2:80"), ports("10.0.0.3:80"));
+    for list in [&one, &two] {
+        assert!(list.iter().all(|p| *p > 40_000 && p % 2 == 0), "{list:?}");
+        let steps: std::collections::BTreeSet<i32> =
+            list.windows(2).map(|w| i32::from(w[1]) - i32::from(w[0])).collect();
+        assert!(steps.len() > 3, "steps tell how many connections there were: {list:?}");
+    }
+    let gap: std::collections::BTreeSet<i32> =
+        one.iter().zip(&two).map(|(a, b)| i32::from(*a) - i32::from(*b)).collect();
+    assert!(gap.len() > 3, "one destination foretells the other: {one:?} {two:?}");
+}
+
+#[test]
+fn tcp_max_orphans_resets_what_is_one_too_many() {
+    let (mut net, client, server) = pair();
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_max_orphans", "0");
+    net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+    net.run_ms(5);
+    assert_eq!(count(&net.a, Mib::TcpExtTCPAbortOnMemory), 1);
+    assert_eq!(net.b.get_int(net.now, server, SOL_SOCKET, SO_ERROR), Ok(Errno::ECONNRESET as i32));
+}
+
+/// ip-sysctl, tcp_orphan_retries: 0 counts as 8: about 100 s; not `tcp_retries2`'s quarter of an hour.
+#[test]
+fn an_orphan_gives_up_sooner() {
+    let (mut net, client, _) = pair();
+    net.filter = Some(nothing);
+    net.a.write(net.now, client, b"anyone?");
+    net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+    net.run(Duration::from_secs(90));
+    assert_eq!(net.a.stack.socket_counts().0, 1);
+    net.run(Duration::from_secs(120));
+    assert_eq!((net.a.stack.socket_counts().0, count(&net.a, Mib::TcpExtTCPAbortOnTimeout)), (0, 1));
+}
+
+#[test]
+fn tcp_max_tw_buckets_lets_the_rest_go_at_once() {
+    let (mut net, client, server) = pair();
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_max_tw_buckets", "0");
+    net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+    net.run_ms(5);
+    net.b.stack.close(net.now, server, &mut net.b.store).expect("close");
+    net.run_ms(5);
+    assert_eq!(count(&net.a, Mib::TcpExtTCPTimeWaitOverflow), 1);
+    assert_eq!(net.a.stack.socket_counts(), (0, 0, 0));
+}
+
+/// tcp_tw_reuse: 0 never, 2 (the default) on loopback only, 1 always; after tcp_tw_reuse_delay, with timestamps (RFC 6191).
+#[test]
+fn tcp_tw_reuse_and_its_delay() {
+    for (reuse, delay, timestamps, free) in [
+        ("0", "1000", "1", false),
+        ("2", "1000", "1", false),
+        ("1", "1000", "1", true),
+        ("1", "5000", "1", false),
+        ("1", "1000", "0", false),
+    ] {
+        let mut net = Net::new();
+        sysctl(&mut net.a, net.now, "net.ipv4.ip_local_port_range", "40000 40000");
+        sysctl(&mut net.a, net.now, "net.ipv4.tcp_tw_reuse", reuse);
+        sysctl(&mut net.a, net.now, "net.ipv4.tcp_tw_reuse_delay", delay);
+        sysctl(&mut net.a, net.now, "net.ipv4.tcp_timestamps", timestamps);
+        let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+        let (client, server) = net.connected(listener, "10.0.0.2:80");
+        net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+        net.run_ms(5);
+        net.b.stack.close(net.now, server, &mut net.b.store).expect("close");
+        net.run_ms(2_000);
+        let again = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+        let to = "10.0.0.2:80".parse().expect("address");
+        let got = net.a.stack.connect(net.now, again, to, &mut net.a.store);
+        let want = if free { Errno::EINPROGRESS } else { Errno::EADDRNOTAVAIL };
+        assert_eq!(got, Err(want), "tw_reuse {reuse}, delay {delay}, timestamps {timestamps}");
+    }
+}
+
+#[test]
+fn tcp_abort_on_overflow_resets_what_does_not_fit() {
+    let mut net = Net::new();
+    sysctl(&mut net.b, net.now, "net.ipv4.tcp_abort_on_overflow", "1");
+    net.b.listener(net.now, "0.0.0.0:80", 0);
+    let to: SocketAddr = "10.0.0.2:80".parse().expect("address");
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let c = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+            let _ = net.a.stack.connect(net.now, c, to, &mut net.a.store);
+            c
+        })
+        .collect();
+    // Both handshakes run side by side: the second finds the queue full when it ends.
+    net.run_ms(5);
+    let errors: Vec<_> =
+        clients.iter().map(|c| net.a.get_int(net.now, *c, SOL_SOCKET, SO_ERROR).expect("SO_ERROR")).collect();
+    assert!(
+        errors.contains(&(Errno::ECONNRESET as i32)) || count(&net.b, Mib::TcpExtListenOverflows) > 0,
+        "{errors:?}"
+    );
+}
+
+/// tcp(7), TCP_DEFER_ACCEPT: awake with data, or when the time is up.
+#[test]
+fn tcp_defer_accept_wakes_the_listener_with_data() {
+    for data in [true, false] {
+        let mut net = Net::new();
+        let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+        net.b.option(net.now, listener, SOL_TCP, TCP_DEFER_ACCEPT, 3).expect("TCP_DEFER_ACCEPT");
+        let client = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+        let to = "10.0.0.2:80".parse().expect("address");
+        let _ = net.a.stack.connect(net.now, client, to, &mut net.a.store);
+        net.run_ms(50);
+        assert!(net.b.stack.accept(net.now, listener, &mut net.b.store).is_err());
+        assert!(net.a.stack.peer_addr(client).is_ok(), "the client knows nothing of it");
+        if data {
+            net.a.write(net.now, client, b"hello");
+            net.run_ms(50);
+        } else {
+            net.run(Duration::from_secs(5));
+        }
+        let (server, _) = net.b.stack.accept(net.now, listener, &mut net.b.store).expect("accepted");
+        if data {
+            assert_eq!(net.b.read(net.now, server), b"hello");
+        }
+        assert!(count(&net.b, Mib::TcpExtTCPDeferAcceptDrop) > 0);
+    }
+}
+
+/// RFC 9293, 3.9.1.1 (MUST-46): "MUST return an error for an OPEN to an invalid remote address (e.g., a broadcast or multicast address)".
+#[test]
+fn rfc9293_open_to_a_group_is_refused() {
+    let mut net = Net::new();
+    for (to, domain) in [
+        ("224.0.0.1:80", Domain::V4),
+        ("10.0.0.255:80", Domain::V4),
+        ("255.255.255.255:80", Domain::V4),
+        ("[ff02::1]:80", Domain::V6),
+    ] {
+        let c = net.a.socket(net.now, domain, SocketKind::Stream);
+        let got = net.a.stack.connect(net.now, c, to.parse().expect("address"), &mut net.a.store);
+        assert_eq!(got, Err(Errno::ENETUNREACH), "{to}");
+    }
+}
+
+/// A SYN made by hand, from and to whatever.
+fn syn_frame(src: [u8; 4], dst: [u8; 4], mac: [u8; 6]) -> Vec<u8> {
+    let seg = TcpRepr { src_port: 9, dst_port: 80, flags: TcpFlags::SYN, window: 1000, ..TcpRepr::default() };
+    let mut tcp = [0; 60];
+    let len = seg.emit(&mut tcp);
+    TcpRepr::fill_checksum(&mut tcp[..len], src.into(), dst.into(), stackd_wire::Sum::of(&[]), 0);
+    let ip = stackd_wire::Ipv4Repr {
+        src: src.into(),
+        dst: dst.into(),
+        protocol: 6,
+        ttl: 64,
+        tos: 0,
+        ident: 1,
+        dont_fragment: true,
+        more_fragments: false,
+        fragment_offset: 0,
+        payload_len: len as u16,
+    };
+    let mut f = [&mac[..], &[2, 0, 0, 0, 0, 9, 8, 0]].concat();
+    f.resize(34, 0);
+    ip.emit(&mut f[14..]);
+    f.extend(&tcp[..len]);
+    f
+}
+
+/// RFC 9293, 3.9.2.3: MUST-57: a SYN to a group is discarded in silence; MUST-63: so is one from an address that cannot be a host's.
+#[test]
+fn rfc9293_syns_to_or_from_groups_are_discarded_in_silence() {
+    let ours = [2, 0, 0, 0, 0, 1];
+    let cases = [
+        ([10, 0, 0, 9], [224, 0, 0, 1], [1, 0, 0x5e, 0, 0, 1], false),
+        ([10, 0, 0, 9], [10, 0, 0, 255], [0xff; 6], false),
+        ([224, 0, 0, 5], [10, 0, 0, 1], ours, false),
+        ([255, 255, 255, 255], [10, 0, 0, 1], ours, false),
+        ([10, 0, 0, 255], [10, 0, 0, 1], ours, false),
+        ([0, 0, 0, 0], [10, 0, 0, 1], ours, false),
+        ([10, 0, 0, 9], [10, 0, 0, 1], ours, true),
+    ];
+    for (src, dst, mac, answered) in cases {
+        let mut net = Net::new();
+        net.a.listener(net.now, "0.0.0.0:80", 10);
+        let frame = syn_frame(src, dst, mac);
+        let now = net.now;
+        super::udp::deliver(&mut net.a, now, &frame, Offload::default());
+        let out = frames(&mut net.a, now);
+        assert_eq!(!out.is_empty(), answered, "{src:?} to {dst:?}: {out:?}");
+    }
+}
