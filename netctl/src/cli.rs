@@ -120,7 +120,7 @@ pub async fn run(args: Args, out: &mut impl Write) -> Result<(), Failure> {
         Command::Capture(args) => capture::run(&args, &cx, out).await,
         Command::Clients(args) => clients::run(&args, &cx, out).await,
         Command::Kill(args) => kill::run(&args, &cx, out).await,
-        Command::Record(args) => record::run(&args, &cx).await,
+        Command::Record(args) => record::run(&args, &cx, out).await,
         Command::Doctor => doctor::run(&cx, out).await,
         Command::Completions { shell } => {
             // The generator panics on a closed pipe (`netctl completions bash | head`): it writes to memory, we to the pipe.

@@ -2,6 +2,7 @@
 
 use std::{fs::File, io::Write, net::IpAddr, path::PathBuf};
 
+use serde_json::json;
 use ss_rs::{
     cli::ephemeral_ports,
     filter::{Expr, Filter, Host, Op, Side},
@@ -55,7 +56,7 @@ enum Choice {
 }
 
 /// Runs the command.
-pub async fn run(args: &Args, cx: &Context) -> Result<(), Failure> {
+pub async fn run(args: &Args, cx: &Context, out: &mut impl Write) -> Result<(), Failure> {
     let failed = |status: tonic::Status| Failure::daemon("record", &status, 1);
     let choice = choose(&args.socket)?;
     let mut start =
@@ -84,7 +85,7 @@ pub async fn run(args: &Args, cx: &Context) -> Result<(), Failure> {
     if args.new {
         eprintln!("waiting for {}", if args.count == 1 { "a connection" } else { "connections" });
     }
-    let (mut flows, mut bytes, mut interrupted) = (0u32, 0usize, false);
+    let (mut flows, mut bytes, mut interrupted) = (Vec::new(), 0usize, false);
     loop {
         let chunk = tokio::select! {
             chunk = stream.next() => chunk,
@@ -99,16 +100,30 @@ pub async fn run(args: &Args, cx: &Context) -> Result<(), Failure> {
         file.write_all(&chunk.file)?;
         bytes += chunk.file.len();
         for flow in &chunk.began {
-            flows += 1;
+            flows.push(json!({
+                "flow": flow.flow, "local": flow.local, "remote": flow.remote, "from_birth": flow.from_birth,
+            }));
             let how = if flow.from_birth { "from its birth" } else { "as it is now" };
             eprintln!("{}: {} {} is recorded, {how}", flow.flow, flow.local, flow.remote);
         }
         for end in &chunk.ended {
             eprintln!("{}: {} calls; {}", end.flow, end.calls, end.reason);
+            if let Some(flow) = flows.iter_mut().find(|f| f["flow"] == end.flow) {
+                flow["calls"] = end.calls.into();
+                flow["ended"] = end.reason.as_str().into();
+                flow["too_slow"] = end.too_slow.into();
+            }
         }
     }
     file.flush()?;
-    eprintln!("{flows} connections, {bytes} bytes written to {}", args.output.display());
+    eprintln!("{} connections, {bytes} bytes written to {}", flows.len(), args.output.display());
+    if cx.json {
+        writeln!(
+            out,
+            "{}",
+            json!({ "file": args.output.display().to_string(), "bytes": bytes, "connections": flows })
+        )?;
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ fn a_missing_daemon_is_named_with_its_path_and_remedy() {
         &["nstat"],
         &["clients"],
         &["kill", "dport", "=", ":80"],
+        &["record", "-o", "/dev/null", "--new", "dport", "=", ":80"],
     ] {
         let output = netctl(words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
@@ -37,6 +38,8 @@ fn typos_are_found_without_a_daemon() {
         (&["ip", "addr", "foo"], "Command \"foo\" is unknown"),
         (&["tc", "qdisc", "add", "dev", "lo", "root", "pfifo", "limt", "5"], "unknown parameter \"limt\""),
         (&["kill", "state", "nope"], "wrong state name"),
+        (&["record", "-o", "/dev/null", "state", "nope"], "wrong state name"),
+        (&["record", "-o", "/dev/null", "--new", "ino:7"], "has no number"),
     ] {
         let output = netctl(words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
@@ -61,6 +64,8 @@ fn completions_and_manual_are_generated() {
     for shell in ["bash", "zsh", "fish"] {
         let output = netctl(&["completions", shell]);
         assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("nstat"), "{shell}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("record"), "{shell}");
     }
+    assert!(String::from_utf8_lossy(&netctl(&["man"]).stdout).contains("record"));
     assert!(String::from_utf8_lossy(&netctl(&["man"]).stdout).starts_with(".ie"));
 }

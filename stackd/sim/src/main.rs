@@ -89,11 +89,18 @@ struct Run {
 }
 
 fn main() -> Result<ExitCode> {
-    match Cli::parse().command {
+    let done = match Cli::parse().command {
         Command::Run(run) => run.run().map(|()| ExitCode::SUCCESS),
         Command::Replay(replay) => replay.run().map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Command::Scenario(one) => one.run().map(|()| ExitCode::SUCCESS),
         Command::Fuzz(many) => many.run().map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        // `stackd-sim replay ... | head` is not a failure.
+        Err(e) if e.downcast_ref().is_some_and(|e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            Ok(ExitCode::SUCCESS)
+        }
+        done => done,
     }
 }
 

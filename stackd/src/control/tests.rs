@@ -468,5 +468,6 @@ fn only_root_and_the_daemons_user_may_write() {
     }
     // What nobody has thought about yet is closed.
     assert_eq!(access_of("/stackd.v1.NewService/Anything"), Access::Write);
+    assert_eq!(access_of("/stackd.v1.RecordService/Record"), Access::Write);
     assert_eq!(access_of("nonsense"), Access::Write);
 }

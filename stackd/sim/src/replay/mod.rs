@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use show::{Row, Summary, Watcher};
 use stackd_tcp::record::{FlowRecording, Recording, Replay, Start, Way};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Lives a recorded connection again, and shows its state at every event
@@ -80,7 +81,7 @@ impl Command {
     fn conclude(&self, summary: Summary, way: Way) -> Result<bool> {
         let same = summary.first.is_none() && summary.final_digest != Some(false);
         if !self.json {
-            print!("{}", summary.text(way));
+            std::io::stdout().write_all(summary.text(way).as_bytes())?;
         }
         Ok(same || way == Way::OpenLoop)
     }
@@ -95,7 +96,8 @@ impl Command {
         if self.json {
             watchers.push(Box::new(json::Json::begin(recording, flow, way, &self.set)?));
         } else if !self.quiet {
-            print!("{}", describe(recording, flow, replay.config().congestion));
+            let head = describe(recording, flow, replay.config().congestion);
+            std::io::stdout().write_all(head.as_bytes())?;
             watchers.push(Box::new(table::Table::new(way)));
         }
         let mut plot = self.svg.as_ref().map(|_| plot::Plot::new(way));

@@ -2,7 +2,8 @@
 
 use core::fmt;
 use core::ops::Range;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use stackd_base::SeqNum;
 
 /// Room for options in a header whose data offset is 15.
@@ -58,6 +59,7 @@ impl fmt::Debug for SackBlock {
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub struct SackBlocks {
     blocks: [SackBlock; 4],
+    #[serde(deserialize_with = "at_most::<4, _>")]
     len: u8,
 }
 
@@ -114,10 +116,17 @@ impl FromIterator<SackBlock> for SackBlocks {
     }
 }
 
+/// A length that was serialised by somebody, perhaps with malice: an option that exists is legal.
+fn at_most<'de, const N: u8, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    let len = u8::deserialize(from)?;
+    if len <= N { Ok(len) } else { Err(D::Error::custom(format_args!("{len} is more than {N}"))) }
+}
+
 /// RFC 7413, 4.1.1: a cookie of 4 to 16 bytes (even), or none: a request.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FastOpenCookie {
     bytes: [u8; 16],
+    #[serde(deserialize_with = "at_most::<16, _>")]
     len: u8,
     experimental: bool,
 }
@@ -171,6 +180,7 @@ pub struct AccEcnOption {
     /// False: order 0 (EE0B, ECEB, EE1B); true: order 1 (EE1B, ECEB, EE0B).
     pub order1: bool,
     /// How many counters are there, 0 to 3, in the order of the option.
+    #[serde(deserialize_with = "at_most::<3, _>")]
     pub count: u8,
     /// The counters in the order of the option.
     pub counters: [u32; 3],
@@ -184,6 +194,7 @@ pub struct AoOption {
     /// The key its sender wants to receive next.
     pub rnext_key_id: u8,
     mac: [u8; 16],
+    #[serde(deserialize_with = "at_most::<16, _>")]
     len: u8,
 }
 
