@@ -126,6 +126,8 @@ pub enum FlowEntry {
     Sock(SockId),
     /// A TIME_WAIT entry.
     TimeWait(u32),
+    /// A half-open passive connection.
+    Request(u32),
 }
 
 /// A socket that waits for whoever comes: a listener, or an unconnected UDP socket.

@@ -170,7 +170,23 @@ impl Stack {
                 cookie: 0,
             }
         });
-        alive.chain(waiting)
+        let half_open = self.requests.iter().filter_map(move |(_, half)| {
+            let (listener, local) = (self.sockets.get(half.listener)?, half.flow.local());
+            let timer = Some((1, half.request.deadline() - now, half.request.retransmits()));
+            Some(SocketInfo {
+                sock: None,
+                state: DiagState::SynRecv,
+                local: listener.presented(local),
+                peer: Some(listener.presented(half.flow.remote())),
+                recv_q: 0,
+                send_q: 0,
+                timer,
+                unaccepted: true,
+                cookie: 0,
+                ..self.describe(now, half.listener, listener)
+            })
+        });
+        alive.chain(half_open).chain(waiting)
     }
 
     /// What one owner's sockets use.
@@ -189,6 +205,11 @@ impl Stack {
     /// Sockets alive: with a program, orphaned, in TIME_WAIT.
     pub fn socket_counts(&self) -> (usize, u32, usize) {
         (self.sockets.len(), self.orphans, self.tw.len())
+    }
+
+    /// Handshakes that SYNs began and that have not ended.
+    pub fn half_open(&self) -> usize {
+        self.requests.len()
     }
 
     /// Bytes accounted against `net.ipv4.tcp_mem`: those that wait in buffers of connections.

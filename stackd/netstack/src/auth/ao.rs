@@ -177,7 +177,7 @@ impl Ao {
         key.good += 1;
         self.count.good += 1;
         // RFC 5925, 7.5 (2.d): "If the segment's RNextKeyID ... is not ... the current_key ... and it is available ... the current_key is set to it".
-        if !seg.flags.syn() && place.remote.1.is_some() {
+        if place.live && !seg.flags.syn() {
             let next = option.rnext_key_id;
             if self.keys.iter().any(|k| k.send_id == next && k.peers.matches(peer, place.port).is_some()) {
                 self.current = Some(next);

@@ -61,6 +61,8 @@ pub struct Place {
     pub sne: u32,
     /// The interface it came through.
     pub port: Option<PortId>,
+    /// Of a connection, whose current key may change by it.
+    pub live: bool,
 }
 
 /// A socket's keys.

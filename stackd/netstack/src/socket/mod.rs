@@ -5,6 +5,7 @@ pub mod errqueue;
 pub mod ip_opts;
 pub mod opts;
 pub mod ports;
+pub mod requests;
 pub mod table;
 pub mod timewait;
 
@@ -13,7 +14,6 @@ use crate::ip::RouteDecision;
 use crate::route::RouteOptions;
 use crate::store::OwnerId;
 use crate::types::{Domain, Readiness, SocketKind};
-use hashbrown::HashSet;
 use opts::SockOpts;
 use ports::Hold;
 use stackd_base::{Duration, Errno, FifoId, Instant, PortId, SockId};
@@ -90,8 +90,8 @@ pub enum Body {
 pub struct Listener {
     /// Backlog, capped by `net.core.somaxconn`.
     pub backlog: u32,
-    /// Children in SYN_RECEIVED (Linux's request queue).
-    pub embryonic: HashSet<SockId, rapidhash::fast::RandomState>,
+    /// Handshakes that have begun (Linux's request queue); they are in the shard's table.
+    pub embryonic: u32,
     /// Children that wait for `accept`.
     pub accept: VecDeque<SockId>,
     /// SYN cookies were sent lately: until then ACKs may bring some back.
@@ -111,7 +111,7 @@ impl Listener {
     }
     /// Linux's `inet_csk_reqsk_queue_is_full`.
     pub fn syn_full(&self) -> bool {
-        self.embryonic.len() as u32 >= self.backlog.max(1)
+        self.embryonic >= self.backlog.max(1)
     }
 }
 
@@ -152,8 +152,6 @@ pub struct TcpSock {
     pub path: Option<CachedPath>,
     /// Options of its route, where it has any.
     pub tuning: Option<Box<RouteOptions>>,
-    /// Handshake to be repeated before DEFER_ACCEPT gives up.
-    pub deferred: u8,
 }
 
 impl TcpSock {
@@ -177,7 +175,6 @@ impl TcpSock {
             write_shut: false,
             soft_error: None,
             path: None,
-            deferred: 0,
         }
     }
 }

@@ -21,8 +21,8 @@ use std::net::IpAddr;
 pub(super) enum Signer {
     /// Nobody.
     None,
-    /// A listener; ISNs of ours and of the peer's, where the segment in hand tells them.
-    Listener(SockId, SeqNum, Option<SeqNum>),
+    /// A listener; ISNs of ours and of the peer's, where the segment in hand tells them; the keys that a SYN asked for.
+    Listener(SockId, SeqNum, Option<SeqNum>, Option<(u8, u8)>),
     /// A TIME_WAIT entry.
     TimeWait(u32),
 }
@@ -54,7 +54,7 @@ fn place_of(s: &Socket, seq: SeqNum, sending: bool, port: Option<PortId>) -> Opt
     let (peer, Body::Tcp(t)) = (s.peer?, &s.body) else { return None };
     let (iss, irs) = t.conn.isns();
     let sne = if sending { t.conn.send_sne(seq) } else { t.conn.recv_sne(seq) };
-    Some(Place { local: (s.local, iss), remote: (peer, irs), sne, port })
+    Some(Place { local: (s.local, iss), remote: (peer, irs), sne, port, live: true })
 }
 
 /// Bytes that a socket's segments to `peer` spend on proof.
@@ -82,7 +82,7 @@ impl Stack {
         let peer = flow.remote();
         let (auth, local_isn, remote_isn, sne) = match signer {
             Signer::None => return Some(repr.emit(header)),
-            Signer::Listener(sock, ours, theirs) => {
+            Signer::Listener(sock, ours, theirs, _) => {
                 let Some(auth) = self.sockets.get_mut(sock).and_then(|s| s.auth.as_mut()) else {
                     return Some(repr.emit(header));
                 };
@@ -93,20 +93,29 @@ impl Stack {
                 (&mut tw.auth, tw.isns.0, Some(tw.isns.1), tw.snes.0)
             }
         };
+        // RFC 5925, 7.5: a SYN-ACK answers with the key that the SYN asked for. The listener itself prefers none.
+        let own = (auth.ao.current, auth.ao.rnext);
+        if let Signer::Listener(.., Some((key, next))) = signer {
+            (auth.ao.current, auth.ao.rnext) = (Some(next), Some(key));
+        }
         let (options, signed) = auth.reserve(repr.options, peer.ip());
         let len = TcpRepr { options, ..*repr }.emit(header);
         // RFC 5925, 7.7: a RST without the connection's ISNs cannot be authenticated.
         if options.ao.is_some() && remote_isn.is_none() {
+            (auth.ao.current, auth.ao.rnext) = own;
             return None;
         }
         if signed {
-            let place = Place { local: (flow.local(), local_isn), remote: (peer, remote_isn), sne, port: None };
+            let place =
+                Place { local: (flow.local(), local_isn), remote: (peer, remote_isn), sne, port: None, live: false };
             auth.sign(&mut header[..len], &place, &[]);
         }
+        (auth.ao.current, auth.ao.rnext) = own;
         Some(len)
     }
 
     /// Whether a segment for a connection or a listener is what its sender made; what it lacks is counted.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn check_segment<S: ByteStore>(
         &mut self,
         sock: SockId,
@@ -114,16 +123,18 @@ impl Stack {
         seg: &TcpRepr,
         d: &Datagram<'_>,
         bytes: &Bytes<'_, S::Payload<'_>>,
+        isns: Option<(SeqNum, SeqNum)>,
         store: &S,
     ) -> Result<(), DropReason> {
         let Self { sockets, mib, .. } = self;
         let Some(s) = sockets.get_mut(sock) else { return Err(DropReason::SocketClosed) };
         let place = place_of(s, seg.seq, false, Some(d.port)).unwrap_or(Place {
             // A listener: an ACK names both ISNs (of a SYN cookie), a SYN its own.
-            local: (flow.local(), seg.ack.map_or(SeqNum(0), |a| a - 1)),
-            remote: (flow.remote(), seg.ack.map(|_| seg.seq - 1)),
+            local: (flow.local(), isns.map_or_else(|| seg.ack.map_or(SeqNum(0), |a| a - 1), |i| i.0)),
+            remote: (flow.remote(), isns.map(|i| i.1).or_else(|| seg.ack.map(|_| seg.seq - 1))),
             sne: 0,
             port: Some(d.port),
+            live: false,
         });
         let verdict = match &mut s.auth {
             None => check_without_keys(seg),
@@ -154,6 +165,7 @@ impl Stack {
                     remote: (flow.remote(), Some(tw.isns.1)),
                     sne: tw.snes.1,
                     port: Some(d.port),
+                    live: false,
                 };
                 with_segment(d, bytes, store, |segment| tw.auth.check(seg, &place, segment))
             }

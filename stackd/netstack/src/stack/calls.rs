@@ -270,7 +270,7 @@ impl Stack {
     fn flow_is_free(&self, now: Instant, flow: &FlowKey) -> bool {
         match self.tcp_demux.flow(flow) {
             None => true,
-            Some(FlowEntry::Sock(_)) => false,
+            Some(FlowEntry::Sock(_) | FlowEntry::Request(_)) => false,
             Some(FlowEntry::TimeWait(i)) => {
                 let allowed = match self.sysctls.net.tcp_tw_reuse {
                     0 => false,

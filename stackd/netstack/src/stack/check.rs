@@ -60,8 +60,9 @@ impl Stack {
             return Err(format!("{established} connections are established, TcpCurrEstab says {gauge}"));
         }
         let filed = self.tcp_demux.flows();
-        if flows + self.tw.len() != filed {
-            return Err(format!("{flows} flows and {} in TIME_WAIT, filed {filed}", self.tw.len()));
+        let (waiting, half_open) = (self.tw.len(), self.requests.len());
+        if flows + waiting + half_open != filed {
+            return Err(format!("{flows} flows, {half_open} half open, {waiting} in TIME_WAIT, filed {filed}"));
         }
         Ok(())
     }
@@ -95,10 +96,17 @@ impl Stack {
     /// # Errors
     /// What is left.
     pub fn check_empty(&self) -> Result<(), String> {
-        let left = (self.sockets.len(), self.tw.len(), self.tcp_demux.flows(), self.mem.used, self.orphans);
-        if left != (0, 0, 0, 0, 0) {
+        let left = (
+            self.sockets.len(),
+            self.tw.len(),
+            self.requests.len(),
+            self.tcp_demux.flows(),
+            self.mem.used,
+            self.orphans,
+        );
+        if left != (0, 0, 0, 0, 0, 0) {
             let states: Vec<_> = self.sockets.iter().map(|(id, s)| (id, s.local, s.peer)).collect();
-            return Err(format!("sockets, TIME_WAIT, flows, bytes, orphans left: {left:?}; {states:?}"));
+            return Err(format!("sockets, TIME_WAIT, half open, flows, bytes, orphans left: {left:?}; {states:?}"));
         }
         Ok(())
     }

@@ -108,7 +108,13 @@ impl Stack {
             l.cookies_until = Some(now + LASTS);
         }
         self.mib.inc(Mib::TcpExtSyncookiesSent);
-        self.send_bare(now, flow, &answer, opts.ip.tos & !3, Signer::Listener(listener, iss, Some(syn.seq)));
+        self.send_bare(
+            now,
+            flow,
+            &answer,
+            opts.ip.tos & !3,
+            Signer::Listener(listener, iss, Some(syn.seq), syn.options.ao.map(|a| (a.key_id, a.rnext_key_id))),
+        );
     }
 
     /// The SYN and the ISS that an ACK to a listener answers, if it brings a cookie of ours back.

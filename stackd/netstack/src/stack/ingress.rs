@@ -10,7 +10,7 @@ use crate::socket::timewait::Verdict;
 use crate::store::{ByteStore, FifoKind};
 use core::ops::Range;
 use stackd_base::{DropReason, FifoId, Instant, Mib, PortId, SeqNum, SockId};
-use stackd_tcp::Place;
+use stackd_tcp::{Ingress, Place};
 use stackd_wire::{Offload, Sum, TcpFlags, TcpOptions, TcpRepr, proto, tcp};
 use std::net::SocketAddr;
 
@@ -138,6 +138,7 @@ impl Stack {
         let flow = FlowKey::new(local, remote);
         match self.tcp_demux.flow(&flow) {
             Some(FlowEntry::Sock(sock)) => self.deliver(now, sock, &seg, d, &bytes, at, store),
+            Some(FlowEntry::Request(index)) => self.request_input(now, index, &flow, &seg, d, &bytes, at, store),
             Some(FlowEntry::TimeWait(index)) => self.time_wait_input(now, index, &flow, &seg, d, &bytes, at, store),
             None => self.unclaimed(now, &flow, &seg, d, &bytes, at, SeqNum(0), store),
         }
@@ -160,7 +161,7 @@ impl Stack {
         if let Some(listener) = waiting
             && self.wants_proof(listener, seg)
         {
-            self.check_segment(listener, flow, seg, d, bytes, store)?;
+            self.check_segment(listener, flow, seg, d, bytes, None, store)?;
         }
         match waiting {
             // RFC 9293, 3.10.7.2, LISTEN: RST is ignored, ACK is answered with RST, SYN opens, anything else is dropped.
@@ -173,13 +174,9 @@ impl Stack {
             }
             waiting => {
                 if let Some(listener) = waiting
-                    && let Some(child) = self.cookie_input(now, listener, flow, seg)?
+                    && self.cookie_input(now, listener, flow, seg, d, bytes, at, store)?
                 {
-                    // Also when the ACK is put off (TCP_DEFER_ACCEPT) the child has to repeat its SYN-ACK.
-                    self.after_event(now, child, store);
-                    // The echo of a timestamp that carried options says nothing of the round trip.
-                    let options = TcpOptions { timestamps: None, ..seg.options };
-                    return self.deliver(now, child, &TcpRepr { options, ..*seg }, d, bytes, at, store);
+                    return Ok(());
                 }
                 self.reset_unknown(now, flow, seg, bytes.len as u32, waiting);
                 Err(DropReason::TcpNoSocket)
@@ -202,7 +199,7 @@ impl Stack {
             return;
         }
         let isns = (seg.ack.map_or(SeqNum(0), |a| a - 1), seg.ack.map(|_| seg.seq - 1));
-        let signer = listener.map_or(Signer::None, |l| Signer::Listener(l, isns.0, isns.1));
+        let signer = listener.map_or(Signer::None, |l| Signer::Listener(l, isns.0, isns.1, None));
         let (seq, ack) = match seg.ack {
             Some(ack) => (ack, None),
             None => (SeqNum(0), Some(seg.seq + seg.sequence_len(len))),
@@ -277,9 +274,8 @@ impl Stack {
     ) -> Result<(), DropReason> {
         if self.wants_proof(sock, seg) {
             let flow = FlowKey::new(SocketAddr::new(d.dst, seg.dst_port), SocketAddr::new(d.src, seg.src_port));
-            self.check_segment(sock, &flow, seg, d, bytes, store)?;
+            self.check_segment(sock, &flow, seg, d, bytes, None, store)?;
         }
-        self.before_handshake_ends(now, sock, seg, bytes.len, store)?;
         if let Some(s) = self.sockets.get(sock) {
             if s.opts.device.is_some_and(|device| device != d.port) {
                 return Err(DropReason::TcpNoSocket);
@@ -292,6 +288,18 @@ impl Stack {
         }
         let Some((conn, mut env)) = self.tcp_parts(sock) else { return Err(DropReason::SocketClosed) };
         let ingress = conn.handle_segment(at, seg, bytes.len as u32, d.ecn(), &mut env);
+        self.finish_input(now, sock, ingress, bytes, store)
+    }
+
+    /// What a connection made of a segment: its bytes go where they belong, and consequences are drawn.
+    pub(super) fn finish_input<S: ByteStore>(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        ingress: Ingress,
+        bytes: &Bytes<'_, S::Payload<'_>>,
+        store: &mut S,
+    ) -> Result<(), DropReason> {
         if let Some(place) = ingress.place
             && !self.place(sock, &place, bytes, store)
         {
@@ -310,7 +318,7 @@ impl Stack {
     }
 
     /// Whether digests are to be looked at: there are keys, or a digest.
-    fn wants_proof(&self, sock: SockId, seg: &TcpRepr) -> bool {
+    pub(super) fn wants_proof(&self, sock: SockId, seg: &TcpRepr) -> bool {
         let keys = self.sockets.get(sock).is_some_and(|s| s.auth.is_some());
         keys || seg.options.md5.is_some() || seg.options.ao.is_some()
     }

@@ -4,6 +4,7 @@ use super::Stack;
 use super::fastopen::FastSyn;
 use super::ingress::Bytes;
 use crate::demux::{FlowEntry, FlowKey};
+use crate::ip::Datagram;
 use crate::isn;
 use crate::socket::ports::Hold;
 use crate::socket::{Binding, Body, Listener, Socket, TcpSock};
@@ -12,7 +13,7 @@ use crate::types::Readiness;
 use stackd_base::{DropReason, Instant, Mib, Rng, SeqNum, SockId};
 use stackd_tcp::record::Start;
 use stackd_tcp::{Connection, Env, Place, State};
-use stackd_wire::{AoOption, EcnCodepoint, TcpRepr};
+use stackd_wire::{AoOption, EcnCodepoint, TcpOptions, TcpRepr};
 use std::sync::Arc;
 
 impl Stack {
@@ -37,7 +38,7 @@ impl Stack {
             return Err(DropReason::TcpListenOverflow);
         }
         // Linux: full at the backlog; without SYN cookies the last quarter of tcp_max_syn_backlog is closed to strangers.
-        let embryonic = l.embryonic.len() as u32;
+        let embryonic = l.embryonic;
         let (full, opts, device) = (l.syn_full(), Arc::clone(&s.opts), s.opts.device);
         let cookie = self.wants_cookie(full, least_iss, flow, syn);
         let crowded = self.sysctls.net.tcp_syncookies == 0 && syn_limit.saturating_sub(embryonic) < syn_limit >> 2;
@@ -86,17 +87,7 @@ impl Stack {
                 return self.open_fast_child(now, listener, flow, begun, ingress.place, bytes, store);
             }
         };
-        let mut conn = Connection::accept(resolved.as_deref().unwrap_or(&self.sysctls.tcp), params, iss, syn, now);
-        conn.note_syn_ecn(ecn);
-        if let Some(cookie) = grant {
-            conn.grant_cookie(cookie);
-        }
-        let start = Start::Accept { flow: params, iss, syn: *syn };
-        let begun = (TcpSock::new(conn, resolved, &path), &start, syn.options.ao);
-        if let Some(child) = self.open_child(now, listener, flow, begun) {
-            self.mark_dirty(child);
-            self.after_event(now, child, store);
-        }
+        self.open_request(now, listener, flow, (syn, ecn), iss, grant, resolved.as_deref(), params);
         Ok(())
     }
 
@@ -134,15 +125,20 @@ impl Stack {
         Ok(())
     }
 
-    /// An ACK to a listener: the connection of the cookie that it brings back, if it does, for the ACK to be delivered to.
-    pub(super) fn cookie_input(
+    /// An ACK to a listener: true if it brought a cookie of ours back, and the connection began.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn cookie_input<S: ByteStore>(
         &mut self,
         now: Instant,
         listener: SockId,
         flow: &FlowKey,
         seg: &TcpRepr,
-    ) -> Result<Option<SockId>, DropReason> {
-        let Some((syn, iss)) = self.read_cookie(now, listener, flow, seg) else { return Ok(None) };
+        d: &Datagram<'_>,
+        bytes: &Bytes<'_, S::Payload<'_>>,
+        at: Instant,
+        store: &mut S,
+    ) -> Result<bool, DropReason> {
+        let Some((syn, iss)) = self.read_cookie(now, listener, flow, seg) else { return Ok(false) };
         let Some(s) = self.sockets.get(listener) else { return Err(DropReason::SocketClosed) };
         let opts = Arc::clone(&s.opts);
         if matches!(&s.body, Body::Listen(l) if l.accept_full()) {
@@ -159,13 +155,24 @@ impl Stack {
         };
         let resolved = self.config_for(&opts, &path);
         let params = self.child_params(listener, &opts, flow, &path);
-        let (conn, _) = self.revive(&resolved, params, iss, (&syn, EcnCodepoint::NotEct), now);
-        let start = Start::Cookie { flow: params, iss, syn };
-        Ok(self.open_child(now, listener, flow, (TcpSock::new(conn, resolved, &path), &start, seg.options.ao)))
+        let (mut conn, _) = self.revive(&resolved, params, iss, (&syn, EcnCodepoint::NotEct), now);
+        // The echo of a timestamp that carried options says nothing of the round trip.
+        let options = TcpOptions { timestamps: None, ..seg.options };
+        let Self { sysctls, mib, rng, mem, challenge, .. } = self;
+        let cfg = resolved.as_deref().unwrap_or(&sysctls.tcp);
+        let mut env = Env { mib, rng, cfg, mem, challenge };
+        let ingress = conn.handle_segment(at, &TcpRepr { options, ..*seg }, bytes.len as u32, d.ecn(), &mut env);
+        if matches!(conn.state(), State::SynReceived | State::Closed) {
+            // Something is wrong with it besides: the cookie is good for the next one.
+            return Err(ingress.drop.unwrap_or(DropReason::TcpFlags));
+        }
+        let tcp = TcpSock::new(conn, resolved, &path);
+        self.admit(now, listener, flow, (tcp, seg.options.ao), ingress, bytes, store)?;
+        Ok(true)
     }
 
-    /// A socket for a connection that a listener got, in its SYN queue.
-    fn open_child(
+    /// A socket for a connection that a listener got.
+    pub(super) fn open_child(
         &mut self,
         now: Instant,
         listener: SockId,
@@ -185,7 +192,6 @@ impl Stack {
         self.tcp_ports.hold(flow.local().port(), hold);
         let child = self.sockets.insert(child);
         self.tcp_demux.insert_flow(*flow, FlowEntry::Sock(child));
-        self.listener_mut(listener)?.embryonic.insert(child);
         self.born(now, child, start);
         Some(child)
     }
@@ -197,59 +203,10 @@ impl Stack {
         }
     }
 
-    /// The ACK that would finish a handshake: may it, with the accept queue as it is?
-    pub(super) fn before_handshake_ends<S: ByteStore>(
-        &mut self,
-        now: Instant,
-        child: SockId,
-        seg: &TcpRepr,
-        len: usize,
-        store: &mut S,
-    ) -> Result<(), DropReason> {
-        let abort_on_overflow = self.sysctls.net.tcp_abort_on_overflow;
-        let Some(s) = self.sockets.get_mut(child) else { return Ok(()) };
-        let defer_accept = s.opts.defer_accept;
-        let Body::Tcp(t) = &mut s.body else { return Ok(()) };
-        // A Fast Open child is in the accept queue already.
-        let waits = t.conn.state() == State::SynReceived && t.fast_parent.is_none();
-        let Some(listener) = t.parent.filter(|_| waits) else { return Ok(()) };
-        if seg.ack.is_none() || seg.flags.rst() || seg.flags.syn() {
-            return Ok(());
-        }
-        // tcp(7), TCP_DEFER_ACCEPT: "Allow a listener to be awakened only when data arrives on the socket." The bare ACK is
-        // forgotten; SYN-ACKs go on being repeated, as many as fit into that time (1, 3, 7, 15 ... seconds).
-        if defer_accept > 0 && len == 0 && !seg.flags.fin() && u32::from(t.deferred) < repeats_in(defer_accept) {
-            t.deferred += 1;
-            self.mib.inc(Mib::TcpExtTCPDeferAcceptDrop);
-            return Err(DropReason::TcpFlags);
-        }
-        let full = match self.sockets.get(listener).map(|s| &s.body) {
-            Some(Body::Listen(l)) => l.accept_full(),
-            _ => false,
-        };
-        if !full {
-            return Ok(());
-        }
-        self.mib.inc(Mib::TcpExtListenOverflows);
-        self.mib.inc(Mib::TcpExtListenDrops);
-        if abort_on_overflow {
-            self.mib.inc(Mib::TcpExtEmbryonicRsts);
-            let flow = self.sockets.get(child).and_then(|s| Some(FlowKey::new(s.local, s.peer?)));
-            self.child_gone(child, listener);
-            self.free(child, store);
-            if let Some(flow) = flow {
-                self.reset_unknown(now, &flow, seg, len as u32, Some(listener));
-            }
-        }
-        // Else the SYN-ACK will be repeated, and with it this ACK: by then there may be room.
-        Err(DropReason::TcpListenOverflow)
-    }
-
     /// A child's handshake ended well: to the accept queue.
     pub(super) fn child_established(&mut self, child: SockId, listener: SockId) {
         self.mib.inc(Mib::TcpPassiveOpens);
         if let Some(Body::Listen(l)) = self.sockets.get_mut(listener).map(|s| &mut s.body) {
-            l.embryonic.remove(&child);
             l.accept.push_back(child);
             self.note(listener, Readiness::IN | Readiness::RDNORM);
         }
@@ -257,15 +214,13 @@ impl Stack {
 
     /// A child died before it was accepted.
     pub(super) fn child_gone(&mut self, child: SockId, listener: SockId) {
-        if let Some(Body::Listen(l)) = self.sockets.get_mut(listener).map(|s| &mut s.body)
-            && !l.embryonic.remove(&child)
-        {
+        if let Some(Body::Listen(l)) = self.sockets.get_mut(listener).map(|s| &mut s.body) {
             l.accept.retain(|&c| c != child);
             self.note(listener, Readiness::EMPTY);
         }
     }
 
-    /// A listener goes back to CLOSED. Its embryonic children are forgotten, those not accepted are reset.
+    /// A listener goes back to CLOSED. Handshakes under way are forgotten, those not accepted are reset.
     pub(super) fn stop_listening<S: ByteStore>(&mut self, now: Instant, sock: SockId, store: &mut S) {
         let Some(s) = self.sockets.get_mut(sock) else { return };
         let port = s.local.port();
@@ -274,9 +229,7 @@ impl Stack {
         let claim = super::calls::claim_of(sock, s, s.local.ip());
         // Cannot fail: a claim that listened conflicts with nothing when it no longer does.
         let _ = self.tcp_ports.update(port, claim);
-        for child in l.embryonic {
-            self.free(child, store);
-        }
+        self.forget_requests_of(sock);
         for child in l.accept {
             let Some(t) = self.tcp_mut(child) else { continue };
             t.parent = None;
@@ -295,15 +248,4 @@ impl Stack {
             self.after_event(now, child, store);
         }
     }
-}
-
-/// Repetitions of a SYN-ACK (1 s, doubling) that fit into `seconds`: Linux's `secs_to_retrans`.
-fn repeats_in(seconds: u32) -> u32 {
-    let (mut repeats, mut timeout, mut period) = (1, 1u32, 1u32);
-    while seconds > period && repeats < 255 {
-        repeats += 1;
-        timeout = (timeout * 2).min(120);
-        period += timeout;
-    }
-    repeats
 }

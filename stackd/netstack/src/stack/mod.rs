@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod cookies;
 mod fastopen;
+mod half_open;
 mod handshake_options;
 mod ingress;
 mod listen;
@@ -29,6 +30,7 @@ use crate::demux::{Demux, Keyed};
 use crate::ip::{IpEnv, IpLayer};
 use crate::packet::{Accounting, Packet};
 use crate::socket::ports::PortTable;
+use crate::socket::requests::RequestTable;
 use crate::socket::table::SocketTable;
 use crate::socket::timewait::TimeWaitTable;
 use crate::socket::{Body, TcpSock};
@@ -52,6 +54,7 @@ pub struct Stack {
     pub(crate) sockets: SocketTable,
     pub(crate) timers: TimerWheel,
     pub(crate) tw: TimeWaitTable,
+    pub(crate) requests: RequestTable,
     pub(crate) tcp_demux: Demux,
     pub(crate) udp_demux: Demux,
     pub(crate) tcp_ports: PortTable,
@@ -92,6 +95,7 @@ impl Stack {
             sockets: SocketTable::default(),
             timers: TimerWheel::default(),
             tw: TimeWaitTable::default(),
+            requests: RequestTable::default(),
             tcp_demux: Demux::new(tables),
             udp_demux: Demux::new(tables),
             tcp_ports: PortTable::new(tables),
@@ -123,6 +127,9 @@ impl Stack {
                 self.mark_dirty(sock);
                 self.after_event(now, sock, store);
             }
+        }
+        while let Some(index) = self.requests.pop_due(now) {
+            self.request_timeout(now, index);
         }
         while let Some((index, entry)) = self.tw.pop_expired(now) {
             self.forget_time_wait(index, &entry);
@@ -177,7 +184,7 @@ impl Stack {
             return Some(Instant::ZERO);
         }
         let ports = self.ip.ports().iter().filter_map(|p| p.next_deadline());
-        [self.timers.next_deadline(), self.tw.next_deadline(), self.ip.next_deadline()]
+        [self.timers.next_deadline(), self.requests.next_deadline(), self.tw.next_deadline(), self.ip.next_deadline()]
             .into_iter()
             .flatten()
             .chain(ports)

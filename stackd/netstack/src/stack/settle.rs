@@ -376,6 +376,16 @@ impl Stack {
             return;
         }
         let flow = FlowKey::new(error.local, error.remote);
+        if let (Some(FlowEntry::Request(index)), Some(seq)) = (self.tcp_demux.flow(&flow), error.seq) {
+            let kind = match (error.error, error.errno()) {
+                // The next SYN-ACK is no smaller for it; the connection will ask the path.
+                (IcmpRepr::PacketTooBig { .. }, _) => return,
+                (_, (errno, true)) => IcmpKind::Hard(errno),
+                (_, (errno, false)) => IcmpKind::Soft(errno),
+            };
+            self.request_error(now, index, IcmpError { seq, kind });
+            return;
+        }
         let (Some(FlowEntry::Sock(sock)), Some(seq)) = (self.tcp_demux.flow(&flow), error.seq) else {
             self.drops.count(DropReason::IcmpUnsolicited);
             return;

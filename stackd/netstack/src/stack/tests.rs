@@ -3,6 +3,7 @@
 mod authentic;
 mod cookies;
 mod fastopen;
+mod half_open;
 mod routes;
 mod rules;
 mod sockets;

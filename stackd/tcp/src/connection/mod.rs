@@ -13,6 +13,7 @@ mod mtup;
 mod options;
 mod output;
 mod recover;
+mod request;
 mod sack;
 mod timers;
 mod urgent;
@@ -21,6 +22,7 @@ pub use accecn::AccEcnInfo;
 pub use check::Positions;
 pub use fastopen::{FastOpen, FastOpenLesson};
 pub use info::TcpInfo;
+pub use request::Request;
 use serde::{Deserialize, Serialize};
 
 use crate::ack_policy::AckPolicy;
