@@ -33,6 +33,7 @@ reasons! {
     IpMinTtl, "TTL or hop limit below what the socket accepts (IP_MINTTL, IPV6_MINHOPCOUNT).";
     IpFragmentTimeout, "Reassembly timed out.";
     IpFragmentInvalid, "Overlapping, oversized or misaligned fragment.";
+    IpFragmentEcn, "Fragments of one packet whose ECN codepoints contradict each other.";
     IpFragmentMemory, "Reassembly memory limit reached.";
     IpExtensionInvalid, "Malformed IPv6 extension header.";
     IpNoRoute, "No route to the destination.";
@@ -43,6 +44,7 @@ reasons! {
     IcmpInvalid, "Malformed ICMP message or wrong ICMP checksum.";
     IcmpUnsolicited, "ICMP error that matches none of our flows, or whose sequence number lies outside the window.";
     IcmpIgnored, "ICMP type that this stack ignores by policy.";
+    IgmpInvalid, "IGMP or MLD message that is malformed, or did not come from this link.";
     DadFailed, "Duplicate address detection: somebody else has the address.";
     RedirectInvalid, "ICMP redirect that is not from the present gateway, or names none of the link.";
     NdpInvalid, "Neighbour discovery message violates RFC 4861's checks.";

@@ -4,8 +4,8 @@ use crate::addr::Class;
 use crate::ip::input::Accepted;
 use crate::ip::{IpConfig, IpEnv, IpLayer, Outgoing, TransportError};
 use crate::packet::Payload;
-use stackd_base::{DropReason, Instant, Mib, PortId, SeqNum};
-use stackd_wire::{Extensions, IcmpRepr, Ipv4Repr, Ipv6Repr, icmp, ipv6, proto};
+use stackd_base::{DropReason, Duration, Instant, Mib, PortId, SeqNum};
+use stackd_wire::{Extensions, IcmpRepr, Ipv4Repr, Ipv6Repr, Unreachable, icmp, ipv6, proto};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,19 +18,32 @@ const MIN_MTU_V6: u32 = 1280;
 /// Destinations remembered by the limiter.
 const LIMITER_CAPACITY: usize = 1024;
 
+/// Linux's `XRLIM_BURST_FACTOR`: errors that one destination may get at once.
+const BURST: u64 = 6;
+
 /// Limits errors, over all and per destination (Linux's `icmp_msgs_per_sec` and `icmp_ratelimit`).
 #[derive(Debug, Default)]
 pub(crate) struct IcmpLimiter {
     /// Tokens, in billionths of a message.
     tokens: u128,
     refilled: Option<Instant>,
-    /// When each destination last got one.
-    last: BTreeMap<IpAddr, Instant>,
+    /// Time that each destination has saved up, and when it was counted.
+    saved: BTreeMap<IpAddr, (Duration, Instant)>,
+}
+
+/// Which limit was met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Limited {
+    /// That of all destinations together.
+    Global,
+    /// The destination's own.
+    Host,
 }
 
 impl IcmpLimiter {
-    fn allow(&mut self, now: Instant, cfg: &IpConfig, dst: IpAddr) -> bool {
+    fn allow(&mut self, now: Instant, cfg: &IpConfig, dst: IpAddr) -> Result<(), Limited> {
         const MESSAGE: u128 = 1_000_000_000;
+        let spacing = if dst.is_ipv4() { cfg.icmp_ratelimit } else { cfg.icmp6_ratelimit };
         let burst = u128::from(cfg.icmp_msgs_burst) * MESSAGE;
         let earned = match self.refilled {
             Some(t) => u128::from((now - t).as_nanos()) * u128::from(cfg.icmp_msgs_per_sec),
@@ -38,19 +51,38 @@ impl IcmpLimiter {
         };
         self.refilled = Some(now);
         self.tokens = (self.tokens + earned).min(burst);
-        if self.tokens < MESSAGE || self.last.get(&dst).is_some_and(|t| now - *t < cfg.icmp_ratelimit) {
-            return false;
+        if self.tokens < MESSAGE {
+            return Err(Limited::Global);
         }
-        if self.last.len() >= LIMITER_CAPACITY {
-            self.last.retain(|_, t| now - *t < cfg.icmp_ratelimit);
-            if self.last.len() >= LIMITER_CAPACITY {
-                return false;
+        // Linux's inet_peer_xrlim_allow: one a `spacing`, of which six can be saved up.
+        let most = spacing.mul_ratio(BURST, 1);
+        let saved = self.saved.get(&dst).map_or(most, |(saved, at)| (*saved + (now - *at)).min(most));
+        if saved < spacing {
+            return Err(Limited::Host);
+        }
+        if self.saved.len() >= LIMITER_CAPACITY && !self.saved.contains_key(&dst) {
+            self.saved.retain(|_, (saved, at)| *saved + (now - *at) < most);
+            if self.saved.len() >= LIMITER_CAPACITY {
+                return Err(Limited::Host);
             }
         }
         self.tokens -= MESSAGE;
-        self.last.insert(dst, now);
-        true
+        self.saved.insert(dst, (saved - spacing, now));
+        Ok(())
     }
+}
+
+/// Whether the limits hold for this message. Path MTU discovery is never held back, as in Linux.
+fn is_limited(cfg: &IpConfig, error: IcmpRepr, v4: bool) -> bool {
+    let kind = match error {
+        IcmpRepr::PacketTooBig { .. } => return false,
+        IcmpRepr::DestUnreachable(_) => 3,
+        IcmpRepr::TimeExceeded { .. } => 11,
+        IcmpRepr::ParameterProblem { .. } => 12,
+        _ => return false,
+    };
+    // net.ipv6.icmp.ratemask is 0-1,3-127 on Linux: every error but packet too big.
+    !v4 || cfg.icmp_ratemask & 1 << kind != 0
 }
 
 impl IpLayer {
@@ -68,16 +100,31 @@ impl IpLayer {
             return;
         }
         let on_lo = self.port(port).is_some_and(|p| p.config.loopback);
-        if !on_lo && !self.limiter.allow(env.now, &self.config, src) {
-            env.mib.inc(Mib::IcmpOutRateLimitGlobal);
+        let v4 = src.is_ipv4();
+        if !on_lo
+            && is_limited(&self.config, error, v4)
+            && let Err(limited) = self.limiter.allow(env.now, &self.config, src)
+        {
+            env.mib.inc(match (limited, v4) {
+                (Limited::Global, _) => Mib::IcmpOutRateLimitGlobal,
+                (Limited::Host, true) => Mib::IcmpOutRateLimitHost,
+                (Limited::Host, false) => Mib::Icmp6OutRateLimitHost,
+            });
             return;
         }
         let from = if group { None } else { Some(dst) };
         let max = if src.is_ipv4() { MAX_ERROR_V4 } else { MAX_ERROR_V6 };
-        if error.is_error() && src.is_ipv6() && matches!(error, IcmpRepr::DestUnreachable(_)) {
-            env.mib.inc(Mib::Icmp6OutDestUnreachs);
-        } else if matches!(error, IcmpRepr::DestUnreachable(_)) {
-            env.mib.inc(Mib::IcmpOutDestUnreachs);
+        let counted = match error {
+            IcmpRepr::DestUnreachable(Unreachable::Protocol) if !v4 => Some(Mib::Icmp6OutParmProblems),
+            IcmpRepr::DestUnreachable(_) => Some(if v4 { Mib::IcmpOutDestUnreachs } else { Mib::Icmp6OutDestUnreachs }),
+            IcmpRepr::TimeExceeded { .. } => Some(if v4 { Mib::IcmpOutTimeExcds } else { Mib::Icmp6OutTimeExcds }),
+            IcmpRepr::ParameterProblem { .. } => {
+                Some(if v4 { Mib::IcmpOutParmProbs } else { Mib::Icmp6OutParmProblems })
+            }
+            _ => None,
+        };
+        if let Some(counted) = counted {
+            env.mib.inc(counted);
         }
         self.send_icmp(env, port, (from, src), error, &packet[..packet.len().min(max)], 0);
     }
@@ -174,7 +221,14 @@ impl IpLayer {
         let v4 = a.src.is_ipv4();
         // RFC 1122, 3.2.2.6: "An ICMP Echo Request destined to an IP broadcast or IP multicast address MAY be silently discarded"
         // (Linux's icmp_echo_ignore_broadcasts is on); RFC 4443, 4.2: a multicast one SHOULD be answered.
-        if self.config.echo_ignore_all || (v4 && a.class != Class::Local) || a.src.is_unspecified() {
+        let c = &self.config;
+        let to_group = a.class != Class::Local;
+        let (all, group) = if v4 {
+            (c.echo_ignore_all, c.echo_ignore_broadcasts)
+        } else {
+            (c.echo_ignore_all6, c.echo_ignore_multicast6)
+        };
+        if all || (group && to_group) || a.src.is_unspecified() {
             return Err(DropReason::IcmpIgnored);
         }
         let from = (a.class == Class::Local).then_some(a.dst);
@@ -299,5 +353,9 @@ fn may_answer(packet: &[u8], error: IcmpRepr) -> Option<(IpAddr, IpAddr)> {
         proto::ICMPV6 => q.transport.first().is_none_or(|t| *t < 128),
         _ => false,
     };
-    (q.first_fragment && !about_error).then_some((q.src, q.dst))
+    // RFC 1122, 3.2.2: none about later fragments; but RFC 8200, 4.5 wants those of IPv6 complained about that are malformed. What an ICMPv6
+    // message is cannot be told from its later fragments.
+    let complaint =
+        q.src.is_ipv6() && q.protocol != proto::ICMPV6 && matches!(error, IcmpRepr::ParameterProblem { .. });
+    ((q.first_fragment || complaint) && !about_error).then_some((q.src, q.dst))
 }

@@ -35,11 +35,13 @@ impl IpLayer {
                 env.mib.inc(Mib::Icmp6InEchoReplies);
                 Err(DropReason::IcmpIgnored)
             }
+            IcmpRepr::Other { .. } if let Some(done) = self.mld_in(env, a.port, src, a.ttl, m) => done.map(|()| None),
             IcmpRepr::Other { .. } => self.handle_ndp(env, a, m).map(|()| None),
             error => {
                 env.mib.inc(match error {
                     IcmpRepr::PacketTooBig { .. } => Mib::Icmp6InPktTooBigs,
                     IcmpRepr::TimeExceeded { .. } => Mib::Icmp6InTimeExcds,
+                    IcmpRepr::ParameterProblem { .. } => Mib::Icmp6InParmProblems,
                     _ => Mib::Icmp6InDestUnreachs,
                 });
                 self.error_in(a, error, m).map(Some)

@@ -1,6 +1,7 @@
 //! Reassembly of IPv4 and IPv6 fragments, with limits.
 
 use stackd_base::{DropReason, Instant};
+use stackd_wire::EcnCodepoint;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -27,8 +28,8 @@ struct Partial {
     total: Option<usize>,
     /// Header of the first fragment, to be used for the whole.
     header: Option<Box<[u8]>>,
-    /// Worst ECN seen: RFC 3168, 5.3.
-    ce: bool,
+    /// ECN codepoints seen: bit `n` is codepoint `n`.
+    ecn: u8,
     expires: Instant,
     bytes: usize,
 }
@@ -41,7 +42,7 @@ pub(super) struct Fragment<'a> {
     /// Header to be put in front of the whole packet (of the first fragment: unfragmentable part).
     pub header: &'a [u8],
     pub data: &'a [u8],
-    pub ce: bool,
+    pub ecn: EcnCodepoint,
 }
 
 /// What became of a fragment.
@@ -49,8 +50,8 @@ pub(super) struct Fragment<'a> {
 pub(super) enum Outcome {
     /// Kept; more are missing.
     Kept,
-    /// Complete: header of the first fragment, the whole payload, CE seen.
-    Complete { header: Box<[u8]>, payload: Vec<u8>, ce: bool },
+    /// Complete: header of the first fragment, the whole payload, the ECN codepoint of the whole.
+    Complete { header: Box<[u8]>, payload: Vec<u8>, ecn: EcnCodepoint },
     /// Given up: this fragment and `others` kept ones.
     Dropped { reason: DropReason, others: usize },
 }
@@ -62,6 +63,31 @@ pub(super) struct Expired {
     pub pieces: usize,
     /// Header and data of the first fragment, if it came: what an ICMP error quotes.
     pub first: Option<Vec<u8>>,
+}
+
+/// Which field of a fragment is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Malformed {
+    /// Its length, which is no multiple of eight though more follow.
+    Length,
+    /// Its offset: the whole would be longer than a packet can be.
+    Offset,
+}
+
+/// RFC 3168, 5.3: CE if any fragment has it; but "If any fragment ... has the Not-ECT codepoint set ... and CE" or ECT elsewhere, the packet
+/// is dropped (so Linux's table).
+fn merged_ecn(seen: u8) -> Option<EcnCodepoint> {
+    let has = |c: EcnCodepoint| seen & 1 << c as u8 != 0;
+    if has(EcnCodepoint::NotEct) {
+        return (seen == 1 << EcnCodepoint::NotEct as u8).then_some(EcnCodepoint::NotEct);
+    }
+    Some(if has(EcnCodepoint::Ce) {
+        EcnCodepoint::Ce
+    } else if has(EcnCodepoint::Ect0) {
+        EcnCodepoint::Ect0
+    } else {
+        EcnCodepoint::Ect1
+    })
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +103,7 @@ impl Reassembler {
         let drop_one = |reason| Outcome::Dropped { reason, others: 0 };
         // RFC 8200, 4.5: "the length of a fragment ... is not a multiple of 8 octets and the M flag ... is 1 ... must be discarded".
         let end = f.offset + f.data.len();
-        if (f.more && !f.data.len().is_multiple_of(8)) || f.data.is_empty() || end > usize::from(u16::MAX) {
+        if Self::malformed(f).is_some() || f.data.is_empty() {
             return drop_one(DropReason::IpFragmentInvalid);
         }
         if self.bytes + f.data.len() + OVERHEAD > limit {
@@ -87,7 +113,7 @@ impl Reassembler {
             pieces: Vec::new(),
             total: None,
             header: None,
-            ce: false,
+            ecn: 0,
             expires,
             bytes: 0,
         });
@@ -116,7 +142,7 @@ impl Reassembler {
         if f.offset == 0 {
             p.header = Some(f.header.into());
         }
-        p.ce |= f.ce;
+        p.ecn |= 1 << f.ecn as u8;
         p.pieces.insert(at, (f.offset, f.data.into()));
         p.bytes += f.data.len();
         self.bytes += f.data.len() + OVERHEAD;
@@ -125,11 +151,25 @@ impl Reassembler {
         }
         // Disjoint pieces below `total` that add up to it leave no hole: the first one is there too.
         let Some(p) = self.forget(&key) else { return Outcome::Kept };
+        let Some(ecn) = merged_ecn(p.ecn) else {
+            return Outcome::Dropped { reason: DropReason::IpFragmentEcn, others: p.pieces.len() - 1 };
+        };
         let mut payload = Vec::with_capacity(p.bytes);
         for (_, d) in &p.pieces {
             payload.extend_from_slice(d);
         }
-        Outcome::Complete { header: p.header.unwrap_or_default(), payload, ce: p.ce }
+        Outcome::Complete { header: p.header.unwrap_or_default(), payload, ecn }
+    }
+
+    /// What RFC 8200, 4.5 says of a fragment by itself: the field that is wrong.
+    pub(super) fn malformed(f: &Fragment<'_>) -> Option<Malformed> {
+        if f.more && !f.data.len().is_multiple_of(8) {
+            Some(Malformed::Length)
+        } else if f.offset + f.data.len() > usize::from(u16::MAX) {
+            Some(Malformed::Offset)
+        } else {
+            None
+        }
     }
 
     fn forget(&mut self, key: &Key) -> Option<Partial> {
@@ -168,7 +208,7 @@ mod tests {
     const LIMIT: usize = 20_000;
 
     fn add(r: &mut Reassembler, offset: usize, data: &[u8], more: bool) -> Outcome {
-        r.add(KEY, &Fragment { offset, more, header: b"header", data, ce: false }, LIMIT, END)
+        r.add(KEY, &Fragment { offset, more, header: b"header", data, ecn: EcnCodepoint::NotEct }, LIMIT, END)
     }
 
     #[test]
@@ -201,7 +241,7 @@ mod tests {
         let mut r = Reassembler::default();
         let kept = (0..1000)
             .filter(|&ident| {
-                let f = Fragment { offset: 8, more: true, header: b"header", data: &[1; 8], ce: false };
+                let f = Fragment { offset: 8, more: true, header: b"header", data: &[1; 8], ecn: EcnCodepoint::NotEct };
                 r.add(Key { ident, ..KEY }, &f, LIMIT, END) == Outcome::Kept
             })
             .count();
@@ -220,6 +260,32 @@ mod tests {
         assert_eq!((r.expire(END), r.bytes), (None, 0));
     }
 
+    /// RFC 3168, 5.3: CE of one fragment is the whole's; Not-ECT beside anything else is no packet.
+    #[test]
+    fn ecn_of_fragments_is_merged_or_contradicts() {
+        use EcnCodepoint::{Ce, Ect0, Ect1, NotEct};
+        for (a, b, want) in [
+            (NotEct, NotEct, Some(NotEct)),
+            (Ect0, Ce, Some(Ce)),
+            (Ect1, Ect1, Some(Ect1)),
+            (Ect0, Ect1, Some(Ect0)),
+            (NotEct, Ce, None),
+            (Ect0, NotEct, None),
+        ] {
+            let mut r = Reassembler::default();
+            let mut put = |offset, more, ecn| {
+                r.add(KEY, &Fragment { offset, more, header: b"header", data: &[1; 8], ecn }, LIMIT, END)
+            };
+            put(0, true, a);
+            let got = match put(8, false, b) {
+                Outcome::Complete { ecn, .. } => Some(ecn),
+                Outcome::Dropped { reason: DropReason::IpFragmentEcn, others: 1 } => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(got, want, "{a:?} {b:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_order_reassembles(len in 1usize..900, step in 1usize..10, seed in any::<u64>()) {
@@ -234,7 +300,7 @@ mod tests {
                 let end = (o + step).min(len);
                 out = add(&mut r, o, &data[o..end], end < len);
             }
-            prop_assert_eq!(out, Outcome::Complete { header: (*b"header").into(), payload: data, ce: false });
+            prop_assert_eq!(out, Outcome::Complete { header: (*b"header").into(), payload: data, ecn: EcnCodepoint::NotEct });
             prop_assert_eq!(r.bytes, 0);
         }
     }

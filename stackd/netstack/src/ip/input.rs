@@ -1,6 +1,6 @@
 //! The way in: checks, classification, reassembly, and who gets it.
 
-use super::frag::{Fragment, Key, Outcome};
+use super::frag::{Fragment, Key, Malformed, Outcome, Reassembler};
 use super::{Datagram, Delivered, IpEnv, IpLayer};
 use crate::addr::Class;
 use crate::packet::{Packet, Payload};
@@ -192,6 +192,8 @@ impl IpLayer {
             DropReason::IpHeaderInvalid
         })?;
         truncate(&mut packet, header_len + usize::from(ip.payload_len));
+        env.mib.add(Mib::Ip6InOctets, (header_len + usize::from(ip.payload_len)) as u64);
+        env.mib.add(Mib::Ip6InMcastPkts, ip.dst.is_multicast().into());
         let (src, dst) = (IpAddr::V6(ip.src), IpAddr::V6(ip.dst));
         let class = self.classify_in(env, f, src, dst)?;
         let ext = match Extensions::parse(ip.next_header, &packet[header_len..]) {
@@ -295,10 +297,21 @@ impl IpLayer {
             env.mib.inc(pick(Mib::IpReasmFails, Mib::Ip6ReasmFails));
             return Err(DropReason::IpFragmentInvalid);
         };
-        let ce = EcnCodepoint::from_tos(a.tos) == EcnCodepoint::Ce;
-        let fragment = Fragment { offset, more, header: &a.packet[..header_len], data, ce };
-        let expires = env.now + self.config.frag_time;
-        match self.frags.add(key, &fragment, self.config.frag_high_thresh, expires) {
+        let mut header = a.packet[..header_len].to_vec();
+        if !v4 {
+            // What is put together has no fragment header: its first header is the one behind it. An error that quotes it was not sent before
+            // (a closed port, a reassembly that timed out), for the quoted chain made no sense.
+            header[6] = a.protocol;
+        }
+        let fragment = Fragment { offset, more, header: &header, data, ecn: EcnCodepoint::from_tos(a.tos) };
+        let c = &self.config;
+        let (time, limit) = if v4 { (c.frag_time, c.frag_high_thresh) } else { (c.frag_time6, c.frag_high_thresh6) };
+        if !v4 && let Some(pointer) = self.fragment_problem(&a, &fragment) {
+            env.mib.inc(Mib::Ip6ReasmFails);
+            self.answer_error(env, a.port, &a.packet, pointer);
+            return Err(DropReason::IpFragmentInvalid);
+        }
+        match self.frags[usize::from(!v4)].add(key, &fragment, limit, env.now + time) {
             Outcome::Kept => Ok(None),
             Outcome::Dropped { reason, others } => {
                 env.mib.inc(pick(Mib::IpReasmFails, Mib::Ip6ReasmFails));
@@ -307,11 +320,15 @@ impl IpLayer {
                 }
                 Err(reason)
             }
-            Outcome::Complete { header, payload, ce } => {
+            Outcome::Complete { header, payload, ecn } => {
                 env.mib.inc(pick(Mib::IpReasmOKs, Mib::Ip6ReasmOKs));
                 let (transport_at, transport_len) = (header.len(), payload.len());
-                let packet = Cow::Owned([&header[..], &payload].concat());
-                let tos = if ce { EcnCodepoint::Ce.apply_to(a.tos) } else { a.tos };
+                let mut packet = [&header[..], &payload].concat();
+                if !v4 {
+                    packet[4..6].copy_from_slice(&(transport_len as u16).to_be_bytes());
+                }
+                let packet = Cow::Owned(packet);
+                let tos = ecn.apply_to(a.tos);
                 // What a device said about one fragment's checksum says nothing about the whole.
                 Ok(Some(Accepted {
                     packet,
@@ -325,6 +342,28 @@ impl IpLayer {
                 }))
             }
         }
+    }
+
+    /// RFC 8200, 4.5: what is answered about a malformed IPv6 fragment; RFC 7112, 5: a first fragment without its whole header chain.
+    fn fragment_problem(&self, a: &Accepted<'_>, f: &Fragment<'_>) -> Option<IcmpRepr> {
+        let problem = |code, pointer| Some(IcmpRepr::ParameterProblem { code, pointer });
+        match Reassembler::malformed(f) {
+            // "pointing to the Payload Length field of the fragment packet".
+            Some(Malformed::Length) => return problem(0, 4),
+            // "pointing to the Fragment Offset field".
+            Some(Malformed::Offset) => return problem(0, (a.transport_at - ipv6::FRAGMENT_HEADER_LEN + 2) as u32),
+            None => {}
+        }
+        if f.offset != 0 {
+            return None;
+        }
+        let chain = Extensions::parse(a.protocol, f.data).ok()?;
+        let least = match chain.upper {
+            proto::TCP => 20,
+            proto::UDP | proto::ICMPV6 => 8,
+            _ => 0,
+        };
+        if f.data.len() < chain.len + least { problem(3, 0) } else { None }
     }
 
     fn deliver<'a>(&mut self, env: &mut IpEnv<'_>, a: Accepted<'a>) -> Result<Delivered<'a>, DropReason> {
@@ -353,6 +392,11 @@ impl IpLayer {
                 env.mib.inc(delivers);
                 self.handle_icmp(env, &a).map(|e| e.map_or(Delivered::Handled, Delivered::Error))
             }
+            proto::IGMP if v4 => {
+                env.mib.inc(delivers);
+                let message = a.transport().get(..a.transport_len).unwrap_or_default();
+                self.igmp_in(env, a.port, a.ttl, message).map(|()| Delivered::Handled)
+            }
             proto::ICMPV6 if !v4 => {
                 env.mib.inc(delivers);
                 self.handle_icmpv6(env, &a).map(|e| e.map_or(Delivered::Handled, Delivered::Error))
@@ -368,7 +412,12 @@ impl IpLayer {
     }
 
     pub(super) fn expire_fragments(&mut self, env: &mut IpEnv<'_>) {
-        while let Some(e) = self.frags.expire(env.now) {
+        let [v4, v6] = &mut self.frags;
+        let mut over = Vec::new();
+        while let Some(e) = v4.expire(env.now).or_else(|| v6.expire(env.now)) {
+            over.push(e);
+        }
+        for e in over {
             let v4 = e.key.src.is_ipv4();
             env.mib.inc(if v4 { Mib::IpReasmTimeout } else { Mib::Ip6ReasmTimeout });
             env.mib.inc(if v4 { Mib::IpReasmFails } else { Mib::Ip6ReasmFails });

@@ -7,14 +7,16 @@ mod conf;
 mod exceptions;
 mod frag;
 pub(crate) mod input;
+mod mcast;
 mod output;
 pub(crate) mod pmtu;
 mod redirect;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod timers;
 
-use crate::addr::{AddrTable, Address, Class, Prefix};
+use crate::addr::{AddrTable, Address, Class, Prefix, solicited_node};
 use crate::icmp::IcmpLimiter;
 use crate::neigh::{NeighConfig, NeighKey, NeighTable};
 use crate::packet::Packet;
@@ -28,14 +30,16 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use conf::IfConf;
 pub use exceptions::Exception;
+pub use mcast::{Filter, Holder};
 pub use output::{Outgoing, SendError};
+pub use rules::{DEFAULT as TABLE_DEFAULT, LOCAL as TABLE_LOCAL, MAIN as TABLE_MAIN, Rule};
 
 /// The sysctls of the IP layer, as plain values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IpConfig {
     /// `net.ipv4.ip_default_ttl`.
     pub default_ttl: u8,
-    /// `net.ipv4.icmp_echo_ignore_all` and IPv6's.
+    /// `net.ipv4.icmp_echo_ignore_all`.
     pub echo_ignore_all: bool,
     /// `net.ipv4.icmp_ratelimit`: least time between errors to one destination.
     pub icmp_ratelimit: Duration,
@@ -47,10 +51,34 @@ pub struct IpConfig {
     pub frag_high_thresh: usize,
     /// `net.ipv4.ipfrag_time`.
     pub frag_time: Duration,
+    /// `net.ipv6.ip6frag_high_thresh`.
+    pub frag_high_thresh6: usize,
+    /// `net.ipv6.ip6frag_time`.
+    pub frag_time6: Duration,
+    /// `net.ipv4.icmp_ratemask`: bit `n` limits type `n`.
+    pub icmp_ratemask: u32,
+    /// `net.ipv6.icmp.ratelimit`.
+    pub icmp6_ratelimit: Duration,
+    /// `net.ipv6.icmp.echo_ignore_all`.
+    pub echo_ignore_all6: bool,
+    /// `net.ipv4.icmp_echo_ignore_broadcasts`.
+    pub echo_ignore_broadcasts: bool,
+    /// `net.ipv6.icmp.echo_ignore_multicast`.
+    pub echo_ignore_multicast6: bool,
     /// `net.ipv4.route.min_pmtu`.
     pub min_pmtu: u32,
     /// `net.ipv4.route.mtu_expires`.
     pub mtu_expires: Duration,
+    /// `net.ipv4.igmp_qrv`: how often a changed membership is reported.
+    pub igmp_qrv: u8,
+    /// `net.ipv4.igmp_max_memberships`: groups of one socket.
+    pub igmp_max_memberships: usize,
+    /// `net.ipv4.igmp_max_msf`: sources of one group of a socket.
+    pub igmp_max_msf: usize,
+    /// `net.ipv6.mld_qrv`.
+    pub mld_qrv: u8,
+    /// `net.ipv6.mld_max_msf`.
+    pub mld_max_msf: usize,
     /// `net.ipv4.neigh.default.*`.
     pub neigh: NeighConfig,
 }
@@ -65,8 +93,22 @@ impl Default for IpConfig {
             icmp_msgs_burst: 50,
             frag_high_thresh: 4 << 20,
             frag_time: Duration::from_secs(30),
+            frag_high_thresh6: 4 << 20,
+            // RFC 8200, 4.5: 60 seconds.
+            frag_time6: Duration::from_secs(60),
+            // Destination unreachable, source quench, time exceeded, parameter problem.
+            icmp_ratemask: 6168,
+            icmp6_ratelimit: Duration::from_millis(1000),
+            echo_ignore_all6: false,
+            echo_ignore_broadcasts: true,
+            echo_ignore_multicast6: false,
             min_pmtu: 552,
             mtu_expires: Duration::from_secs(600),
+            igmp_qrv: 2,
+            igmp_max_memberships: 20,
+            igmp_max_msf: 10,
+            mld_qrv: 2,
+            mld_max_msf: 64,
             neigh: NeighConfig::default(),
         }
     }
@@ -229,6 +271,10 @@ pub(crate) enum IfTimer {
     Preferred(IpAddr),
     /// A valid lifetime ends.
     Valid(IpAddr),
+    /// A report about a group.
+    Group(PortId, IpAddr),
+    /// An answer to a general query: of IPv6's groups, else of IPv4's.
+    GeneralQuery(PortId, bool),
     /// A route that a router advertised ends: its interface, destination and gateway.
     RaRoute(PortId, Prefix, Option<IpAddr>),
 }
@@ -261,11 +307,17 @@ pub struct IpLayer {
     ports: Vec<Port>,
     pub(crate) addrs: AddrTable,
     routes: RouteTable,
+    /// Tables besides the main one, by number.
+    tables: std::collections::BTreeMap<u32, RouteTable>,
+    /// `ip rule`, by priority.
+    rules: Vec<Rule>,
     pub(crate) neigh: NeighTable,
-    frags: frag::Reassembler,
+    /// IPv4's and IPv6's, with limits of their own.
+    frags: [frag::Reassembler; 2],
     pub(crate) exceptions: exceptions::Exceptions,
     pub(crate) dad: crate::neigh::dad::Dad,
     pub(crate) slaac: crate::neigh::slaac::Slaac,
+    pub(crate) mcast: mcast::Mcast,
     pub(crate) timers: timers::TimerSet<IfTimer>,
     /// This shard asks and reports on behalf of all of them; the others listen.
     pub(crate) speaks: bool,
@@ -286,11 +338,14 @@ impl IpLayer {
             ports: Vec::new(),
             addrs: AddrTable::default(),
             routes: RouteTable::default(),
+            tables: std::collections::BTreeMap::new(),
+            rules: Vec::new(),
             neigh: NeighTable::default(),
-            frags: frag::Reassembler::default(),
+            frags: Default::default(),
             exceptions: exceptions::Exceptions::default(),
             dad: crate::neigh::dad::Dad::default(),
             slaac: crate::neigh::slaac::Slaac::default(),
+            mcast: mcast::Mcast::default(),
             timers: timers::TimerSet::default(),
             speaks: true,
             limiter: IcmpLimiter::default(),
@@ -318,13 +373,18 @@ impl IpLayer {
         let waiting = port.qdisc_mut().drain().into_iter().chain(self.neigh.remove_port(id));
         self.dropped.extend(waiting.map(|packet| Dropped { packet, reason: DropReason::DeviceDown }));
         self.routes.retain(|r| r.port != Some(id));
+        for table in self.tables.values_mut() {
+            table.retain(|r| r.port != Some(id));
+        }
+        self.rules.retain(|r| r.oif != Some(id));
         let gone: Vec<IpAddr> = self.addrs.on(id).map(|a| a.addr).collect();
         for a in gone {
             self.forget_address_timers(id, a);
             self.addrs.remove(id, a);
         }
         self.slaac.forget(id);
-        self.timers.retain(|t| !matches!(t, IfTimer::RouterSolicit(p) | IfTimer::RaRoute(p, ..) if *p == id));
+        self.mcast.forget(id);
+        self.timers.retain(|t| !matches!(t, IfTimer::RouterSolicit(p) | IfTimer::RaRoute(p, ..) | IfTimer::Group(p, _) | IfTimer::GeneralQuery(p, _) if *p == id));
         self.changed();
         self.count_drops(env);
         true
@@ -382,6 +442,14 @@ impl IpLayer {
     pub fn remove_address(&mut self, port: PortId, addr: IpAddr) -> bool {
         let Some(gone) = self.addrs.remove(port, addr) else { return false };
         self.forget_address_timers(port, addr);
+        if let IpAddr::V6(v6) = addr {
+            let group = solicited_node(v6);
+            // Another address may have the same low bits.
+            let shared = self.addrs.on(port).any(|a| matches!(a.addr, IpAddr::V6(o) if solicited_node(o) == group));
+            if !shared {
+                self.set_membership(port, group.into(), Holder::Stack, None);
+            }
+        }
         let net = gone.network();
         let heir = self.addrs.on(port).find(|a| a.network() == net).map(|a| a.addr);
         if let Ok(old) = self.routes.remove(net, |r| r.origin == RouteOrigin::Kernel && r.port == Some(port))
@@ -432,15 +500,6 @@ impl IpLayer {
             retrans: said.retrans.unwrap_or(base.retrans),
             ..base
         }
-    }
-
-    /// Joins a multicast group on a port.
-    pub fn join_group(&mut self, port: PortId, group: IpAddr) {
-        self.addrs.join(port, group);
-    }
-    /// Leaves it. False: not joined.
-    pub fn leave_group(&mut self, port: PortId, group: IpAddr) -> bool {
-        self.addrs.leave(port, group)
     }
 
     /// The routes.
@@ -524,7 +583,8 @@ impl IpLayer {
 
     /// When `handle_timers` has something to do. Ports' queues have deadlines of their own ([`Port::next_deadline`]).
     pub fn next_deadline(&self) -> Option<Instant> {
-        let of = [self.neigh.next_deadline(), self.frags.next_deadline(), self.timers.next_deadline()];
+        let [v4, v6] = &self.frags;
+        let of = [self.neigh.next_deadline(), v4.next_deadline(), v6.next_deadline(), self.timers.next_deadline()];
         of.into_iter().flatten().min()
     }
 
@@ -536,6 +596,8 @@ impl IpLayer {
             match due {
                 IfTimer::Dad(port, addr) => self.dad_due(env, port, addr),
                 IfTimer::RouterSolicit(port) => self.router_solicit_due(env, port),
+                IfTimer::Group(port, group) => self.group_due(env, port, group),
+                IfTimer::GeneralQuery(port, v6) => self.general_answer_due(env, port, v6),
                 IfTimer::Preferred(addr) => self.preferred_over(addr),
                 IfTimer::Valid(addr) => self.valid_over(addr),
                 IfTimer::RaRoute(port, dst, gateway) => self.ra_route_over(port, dst, gateway),

@@ -159,7 +159,7 @@ impl IpLayer {
     /// # Errors
     /// As [`IpLayer::route`].
     pub fn route_by(&self, now: Instant, query: &RouteQuery) -> Result<RouteDecision, Errno> {
-        let RouteQuery { dst, src, port, mark: _ } = *query;
+        let RouteQuery { dst, src, port, .. } = *query;
         let generation = self.generation;
         if dst.is_unspecified() {
             // Linux: the unspecified address means this host.
@@ -198,7 +198,8 @@ impl IpLayer {
                 // RFC 4861, 6.3.6: "Routers that are reachable or probably reachable ... SHOULD be preferred over routers whose
                 // reachability is unknown or suspect".
                 let alive = |r: &Route| usable(r) && !(r.origin == RouteOrigin::Ra && self.is_gone(r));
-                match self.routes.lookup(dst, alive).or_else(|| self.routes.lookup(dst, usable)) {
+                let found = self.lookup_by_rules(query, &alive).or_else(|| self.lookup_by_rules(query, &usable));
+                match found {
                     Some(r) => match r.kind {
                         RouteType::Unicast | RouteType::Local => {
                             (r.port.ok_or(Errno::ENETUNREACH)?, r.gateway, r.src, r.options, r.options.mtu)
@@ -262,7 +263,7 @@ impl IpLayer {
         let too_long = counted > usize::from(u16::MAX);
         if ip_header + out.transport.len() + longest > mtu || too_long {
             if out.dont_fragment || out.gso_size != 0 || too_long {
-                env.mib.inc(if v4 { Mib::IpFragFails } else { Mib::Ip6OutDiscards });
+                env.mib.inc(if v4 { Mib::IpFragFails } else { Mib::Ip6FragFails });
                 env.drops.count(DropReason::IpTooBig);
                 return Err(SendError::TooBig { mtu: route.mtu });
             }
@@ -402,10 +403,10 @@ impl IpLayer {
             packet.flow_hash = out.flow_hash;
             packet.priority = out.priority;
             packet.max_pacing_rate = out.max_pacing_rate;
-            env.mib.add(Mib::IpFragCreates, v4.into());
+            env.mib.inc(if v4 { Mib::IpFragCreates } else { Mib::Ip6FragCreates });
             self.link_out(env, route.port, route.next_hop, packet);
         }
-        env.mib.add(Mib::IpFragOKs, v4.into());
+        env.mib.inc(if v4 { Mib::IpFragOKs } else { Mib::Ip6FragOKs });
     }
 
     /// Finds the link-layer address, and queues the frame at the port or at the neighbour.
@@ -457,12 +458,14 @@ impl IpLayer {
     }
 
     fn count_out(&self, env: &mut IpEnv<'_>, packet: &Packet, broadcast: bool) {
+        let bytes = u64::from(packet.wire_len()) - u64::from(packet.segments()) * u64::from(packet.network_at);
+        let multicast = packet.addresses().is_some_and(|(_, d)| d.is_multicast());
         if packet.ip_version() != 4 {
+            env.mib.add(Mib::Ip6OutOctets, bytes);
+            env.mib.add(Mib::Ip6OutMcastPkts, multicast.into());
             return;
         }
-        let bytes = u64::from(packet.wire_len()) - u64::from(packet.segments()) * u64::from(packet.network_at);
         env.mib.add(Mib::IpExtOutOctets, bytes);
-        let multicast = packet.addresses().is_some_and(|(_, d)| d.is_multicast());
         env.mib.add(Mib::IpExtOutMcastPkts, multicast.into());
         env.mib.add(Mib::IpExtOutBcastPkts, broadcast.into());
     }

@@ -443,17 +443,66 @@ fn icmp_errors_name_the_flow_and_shrink_the_path() {
     assert_eq!(h.rx(&frame4(ip4(B4, A4, proto::ICMP, &m), &m)), Delivered::Dropped(DropReason::IcmpUnsolicited));
 }
 
+/// RFC 8200, 4.5 and RFC 7112, 5: what is answered about an IPv6 fragment that is wrong by itself; a right one is kept.
+#[test]
+fn malformed_ipv6_fragments_are_answered() {
+    let mut h = Host::new().knows_neighbour();
+    let mut send = |offset: u16, more: bool, next_header: u8, data: &[u8]| {
+        let mut body = vec![0; 8];
+        Ipv6Fragment { next_header, offset, more, ident: 9 }.emit(&mut body);
+        body.extend(data);
+        h.rx(&frame6(B6, A6, proto::FRAGMENT, 64, &body)).into_owned();
+        h.tx(ETH).first().map(|f| IcmpRepr::parse_v6(&f[54..]).expect("ICMPv6"))
+    };
+    let problem = |code, pointer| Some(IcmpRepr::ParameterProblem { code, pointer });
+    assert_eq!(send(8, true, proto::UDP, &[0; 9]), problem(0, 4), "the Payload Length");
+    assert_eq!(send(65528, false, proto::UDP, &[0; 16]), problem(0, 42), "the Fragment Offset");
+    assert_eq!(
+        send(0, true, proto::DEST_OPTS, &[proto::UDP, 0, 1, 4, 0, 0, 0, 0]),
+        problem(3, 0),
+        "no upper-layer header"
+    );
+    assert_eq!(send(0, true, proto::UDP, &[0; 16]), None);
+    assert_eq!((h.mib.get(Mib::Icmp6OutParmProblems), h.mib.get(Mib::Ip6ReasmFails)), (3, 3));
+    // RFC 8200, 4.5: 60 seconds after the first one; RFC 4443, 3.3: time exceeded, code 1.
+    h.now += Duration::from_secs(59);
+    h.with(|ip, env| ip.handle_timers(env));
+    assert_eq!(h.mib.get(Mib::Ip6ReasmTimeout), 0);
+    h.now += Duration::from_secs(1);
+    h.with(|ip, env| ip.handle_timers(env));
+    let out = h.tx(ETH);
+    assert_eq!(IcmpRepr::parse_v6(&out[0][54..]), Ok(IcmpRepr::TimeExceeded { reassembly: true }));
+    assert_eq!((h.mib.get(Mib::Ip6ReasmTimeout), h.mib.get(Mib::Icmp6OutTimeExcds)), (1, 1));
+}
+
+/// RFC 6946, 4: an atomic fragment is a whole packet, whatever fragments of the same identification wait.
+#[test]
+fn an_atomic_fragment_is_a_packet_by_itself() {
+    let mut h = Host::new();
+    let d = udp(B6.into(), A6.into(), b"12345678");
+    let mut part = |offset: u16, more: bool, data: &[u8]| {
+        let mut body = vec![0; 8];
+        Ipv6Fragment { next_header: proto::UDP, offset, more, ident: 7 }.emit(&mut body);
+        body.extend(data);
+        matches!(h.rx(&frame6(B6, A6, proto::FRAGMENT, 64, &body)).into_owned(), Delivered::Transport(_))
+    };
+    assert!(!part(0, true, &d[..8]));
+    assert!(part(0, false, &d));
+    assert!(part(8, false, &d[8..]), "the other packet is whole too");
+}
+
 #[test]
 fn errors_are_rate_limited_and_never_about_errors() {
     let mut h = Host::new().knows_neighbour();
     let d = udp(B4.into(), A4.into(), b"x");
     let f = frame4(ip4(B4, A4, proto::UDP, &d), &d);
     let port_unreachable = IcmpRepr::DestUnreachable(Unreachable::Port);
-    for _ in 0..3 {
+    // As Linux: a burst of six to one destination, then one a second (icmp_ratelimit).
+    for _ in 0..9 {
         h.with(|ip, env| ip.answer_error(env, ETH, &f[14..], port_unreachable));
     }
     let out = h.tx(ETH);
-    assert_eq!(out.len(), 1);
+    assert_eq!((out.len(), h.mib.get(Mib::IcmpOutRateLimitHost)), (6, 3));
     assert_eq!(IcmpRepr::parse_v4(&out[0][34..]), Ok(port_unreachable));
     assert_eq!(&out[0][42..], &f[14..]);
     h.now += Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! Duplicate address detection (RFC 4862, 5.4; RFC 7527).
 
 use crate::addr::{AddrState, Address, Scope, solicited_node};
-use crate::ip::{IfTimer, IpEnv, IpLayer};
+use crate::ip::{Filter, Holder, IfTimer, IpEnv, IpLayer};
 use stackd_base::{Duration, Instant, Mib, PortId, Rng};
 use stackd_wire::{MacAddr, NdpRepr};
 use std::collections::BTreeMap;
@@ -28,6 +28,11 @@ impl IpLayer {
     pub fn add_address_checked(&mut self, env: &mut IpEnv<'_>, address: Address, nodad: bool) -> bool {
         if !self.add_address(address) {
             return false;
+        }
+        if let IpAddr::V6(addr) = address.addr {
+            // RFC 4862, 5.4.2: the node joins the solicited-node group before it asks; RFC 3810, 6: and says so by MLD.
+            let group = IpAddr::V6(solicited_node(addr));
+            self.set_membership(address.port, group, Holder::Stack, Some(Filter::any()));
         }
         let conf = self.conf(address.port);
         let asks = self.port(address.port).is_some_and(|p| p.config.caps.ethernet && !p.config.loopback);

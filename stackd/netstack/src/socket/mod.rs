@@ -10,7 +10,7 @@ pub mod table;
 pub mod timewait;
 
 use crate::auth::Auth;
-use crate::ip::RouteDecision;
+use crate::ip::{RouteDecision, RouteQuery};
 use crate::route::RouteOptions;
 use crate::store::OwnerId;
 use crate::types::{Domain, Readiness, SocketKind};
@@ -240,6 +240,8 @@ pub struct UdpSock {
     pub write_shut: bool,
     /// Datagrams dropped because the buffer was full (`ss -m`'s `d`).
     pub drops: u64,
+    /// Multicast groups.
+    pub groups: Vec<crate::stack::Membership>,
     /// `UDP_GRO`: what is being merged.
     pub held: Option<Box<crate::stack::Held>>,
 }
@@ -278,6 +280,12 @@ impl Socket {
             Body::TcpClosed | Body::Listen(_) | Body::Tcp(_) => SocketKind::Stream,
             Body::Udp(_) => SocketKind::Dgram,
         }
+    }
+
+    /// How its packets to `dst` find their way.
+    pub fn query(&self, dst: IpAddr, src: Option<IpAddr>) -> RouteQuery {
+        let port = self.opts.device.or(self.opts.ip.unicast_if.filter(|_| !dst.is_multicast()));
+        RouteQuery { src, port, mark: self.opts.mark, ..RouteQuery::to(dst) }
     }
 
     /// An address as a program of this socket's family sees it: IPv4 shows v4-mapped on an IPv6 socket.

@@ -217,7 +217,7 @@ impl Stack {
         self.discard_dead(now, sock, store);
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
-        let path = self.ip.route(now, to.ip(), bound, s.opts.device)?;
+        let path = self.ip.route_by(now, &s.query(to.ip(), bound))?;
         let local_ip = bound.unwrap_or(path.src);
         let (flow, hold) = if s.binding == Binding::Claim {
             let flow = FlowKey::new(SocketAddr::new(local_ip, s.local.port()), to);

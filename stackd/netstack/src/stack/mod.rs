@@ -11,6 +11,7 @@ mod half_open;
 mod handshake_options;
 mod ingress;
 mod listen;
+mod multicast;
 mod options;
 mod output;
 mod record;
@@ -23,6 +24,7 @@ mod tests;
 pub use control::QdiscError;
 pub use fastopen::FastOpenKeys;
 pub use ingress::RxMeta;
+pub use multicast::Membership;
 pub use record::{NewFlow, Recorder};
 pub use udp::Held;
 

@@ -34,6 +34,9 @@ impl Stack {
         if is_auth_option(level, option) {
             return self.set_auth_option(now, sock, option, value);
         }
+        if super::multicast::is_ours(level, option) {
+            return self.set_membership(now, sock, level, option, value);
+        }
         let cx = self.option_context(sock)?;
         let Self { sockets, ip, sysctls, .. } = self;
         let s = sockets.get_mut(sock).ok_or(Errno::EBADF)?;

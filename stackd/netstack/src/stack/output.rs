@@ -4,7 +4,7 @@ use super::Stack;
 use super::authentic::Signer;
 use super::config::{PortTraits, mss_for};
 use crate::demux::FlowKey;
-use crate::ip::{Outgoing, RouteDecision, SendError};
+use crate::ip::{Outgoing, RouteDecision, RouteQuery, SendError};
 use crate::packet::{Packet, Payload};
 use crate::socket::Body;
 use crate::store::ByteStore;
@@ -50,7 +50,10 @@ impl Stack {
         let mut wider = None;
         let route = match t.route(now, local.ip(), self.ip.generation()) {
             Some(route) => route,
-            None => match self.ip.route(now, peer.ip(), Some(local.ip()), opts.device) {
+            None => match self.ip.route_by(
+                now,
+                &RouteQuery { src: Some(local.ip()), port: opts.device, mark: opts.mark, ..RouteQuery::to(peer.ip()) },
+            ) {
                 Ok(route) => {
                     if t.keep_route(now, &route) {
                         t.config = super::config::resolve(&self.sysctls, &s.opts, t.tuning.as_deref());
@@ -201,6 +204,6 @@ impl Stack {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let peer = s.peer.ok_or(Errno::ENOTCONN)?;
         let src = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
-        self.ip.route(now, peer.ip(), src, s.opts.device)
+        self.ip.route_by(now, &s.query(peer.ip(), src))
     }
 }

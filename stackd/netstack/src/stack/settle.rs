@@ -344,6 +344,7 @@ impl Stack {
 
     /// Takes a socket out of every table.
     pub(super) fn free<S: ByteStore>(&mut self, sock: SockId, store: &mut S) {
+        self.leave_all(sock);
         let Some(s) = self.sockets.remove(sock) else { return };
         self.timers.set(sock.slot, None);
         let (tcp, port) = (s.kind() == crate::types::SocketKind::Stream, s.local.port());

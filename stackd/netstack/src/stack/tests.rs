@@ -3,7 +3,9 @@
 mod authentic;
 mod cookies;
 mod fastopen;
+mod groups;
 mod half_open;
+mod policy;
 mod routes;
 mod rules;
 mod sockets;

@@ -40,7 +40,7 @@ impl Stack {
     pub(super) fn udp_connect(&mut self, now: Instant, sock: SockId, to: SocketAddr) -> Result<(), Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
-        let route = self.ip.route(now, to.ip(), bound, s.opts.device)?;
+        let route = self.ip.route_by(now, &s.query(to.ip(), bound))?;
         if route.broadcast && !s.opts.broadcast {
             return Err(Errno::EACCES);
         }

@@ -387,18 +387,47 @@ const IP: &[Entry] = &[
         from_millis,
         1_000_000,
         0..=2_147_483_647,
-        "Least milliseconds between ICMP errors to one destination."
+        "Least milliseconds between ICMP errors to one destination, after a burst of six."
     ),
     int!("net.ipv4.icmp_msgs_per_sec", ip.icmp_msgs_per_sec: u32, 0..=2_147_483_647, "ICMP errors a second, all destinations."),
     int!("net.ipv4.icmp_msgs_burst", ip.icmp_msgs_burst: u32, 0..=2_147_483_647, "ICMP errors in a burst."),
-    int!("net.ipv4.ipfrag_high_thresh", ip.frag_high_thresh: usize, 0..=2_147_483_647, "Bytes of incomplete packets kept for reassembly."),
+    int!("net.ipv4.icmp_ratemask", ip.icmp_ratemask: u32, 0..=4_294_967_295, "Which ICMP types the limits hold for: bit n is type n."),
+    switch!(
+        "net.ipv4.icmp_echo_ignore_broadcasts",
+        ip.echo_ignore_broadcasts,
+        "Leave echo requests to groups and broadcasts unanswered."
+    ),
+    switch!("net.ipv6.icmp.echo_ignore_all", ip.echo_ignore_all6, "Leave ICMPv6 echo requests unanswered."),
+    switch!(
+        "net.ipv6.icmp.echo_ignore_multicast",
+        ip.echo_ignore_multicast6,
+        "Leave ICMPv6 echo requests to groups unanswered."
+    ),
+    time!(
+        "net.ipv6.icmp.ratelimit",
+        ip.icmp6_ratelimit,
+        from_millis,
+        1_000_000,
+        0..=2_147_483_647,
+        "Least milliseconds between ICMPv6 errors to one destination, after a burst of six."
+    ),
+    int!("net.ipv6.ip6frag_high_thresh", ip.frag_high_thresh6: usize, 0..=2_147_483_647, "Bytes of incomplete IPv6 packets kept for reassembly."),
+    time!(
+        "net.ipv6.ip6frag_time",
+        ip.frag_time6,
+        from_secs,
+        1_000_000_000,
+        1..=32_767,
+        "Seconds an IPv6 fragment waits for the others."
+    ),
+    int!("net.ipv4.ipfrag_high_thresh", ip.frag_high_thresh: usize, 0..=2_147_483_647, "Bytes of incomplete IPv4 packets kept for reassembly."),
     time!(
         "net.ipv4.ipfrag_time",
         ip.frag_time,
         from_secs,
         1_000_000_000,
         1..=32_767,
-        "Seconds a fragment waits for the others."
+        "Seconds an IPv4 fragment waits for the others."
     ),
     int!("net.ipv4.route.min_pmtu", ip.min_pmtu: u32, 68..=65_535, "Smallest path MTU believed."),
     time!(
@@ -409,6 +438,11 @@ const IP: &[Entry] = &[
         1..=2_147_483,
         "Seconds a path MTU is remembered."
     ),
+    int!("net.ipv4.igmp_qrv", ip.igmp_qrv: u8, 1..=7, "How often a changed group membership is reported (IGMP's robustness variable)."),
+    int!("net.ipv4.igmp_max_memberships", ip.igmp_max_memberships: usize, 0..=2_147_483_647, "Most IPv4 groups of a socket."),
+    int!("net.ipv4.igmp_max_msf", ip.igmp_max_msf: usize, 0..=2_147_483_647, "Most sources in the filter of an IPv4 group."),
+    int!("net.ipv6.mld_qrv", ip.mld_qrv: u8, 1..=7, "How often a changed group membership is reported (MLD's robustness variable)."),
+    int!("net.ipv6.mld_max_msf", ip.mld_max_msf: usize, 0..=2_147_483_647, "Most sources in the filter of an IPv6 group."),
     time!(
         "net.ipv4.neigh.default.retrans_time_ms",
         ip.neigh.retrans,

@@ -37,7 +37,9 @@ impl Stack {
             let receivers = self.udp_demux.all_waiting(local, arrival.from, d.port);
             let mut result = Err(DropReason::UdpNoSocket);
             for sock in receivers {
-                result = self.udp_take(now, sock, &arrival, store);
+                if self.wants_group(sock, d.port, local.ip(), arrival.from.ip()) {
+                    result = self.udp_take(now, sock, &arrival, store);
+                }
             }
             if result.is_err() {
                 self.mib.inc(if d.src.is_ipv4() { Mib::UdpIgnoredMulti } else { Mib::Udp6IgnoredMulti });
