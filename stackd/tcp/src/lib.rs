@@ -25,7 +25,7 @@ mod window;
 mod tests;
 
 pub use config::{Config, EcnMode, FlowParams};
-pub use connection::{AccEcnInfo, Connection, FastOpen, FastOpenLesson, Positions, Request, TcpInfo};
+pub use connection::{AccEcnInfo, Connection, FastOpen, FastOpenLesson, Positions, Repair, Request, TcpInfo};
 pub use seam::{
     ChallengeLimit, CloseReason, Env, Event, IcmpError, IcmpKind, Ingress, MemAccount, Place, SegmentOut, State,
     TimerInfo,

@@ -135,7 +135,7 @@ impl Connection {
         self.wl1 = self.rcv_nxt;
     }
 
-    fn established(&mut self, now: Instant, env: &mut Env<'_>) {
+    pub(super) fn established(&mut self, now: Instant, env: &mut Env<'_>) {
         self.state = State::Established;
         self.stats.last_recv = now;
         env.mib.inc(Mib::TcpCurrEstab);

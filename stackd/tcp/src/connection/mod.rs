@@ -13,6 +13,7 @@ mod mtup;
 mod options;
 mod output;
 mod recover;
+mod repair;
 mod request;
 mod sack;
 mod timers;
@@ -22,6 +23,7 @@ pub use accecn::AccEcnInfo;
 pub use check::Positions;
 pub use fastopen::{FastOpen, FastOpenLesson};
 pub use info::TcpInfo;
+pub use repair::Repair;
 pub use request::Request;
 use serde::{Deserialize, Serialize};
 

@@ -10,6 +10,8 @@ mod loss;
 mod mtu;
 mod pair;
 mod recovery;
+mod repair;
+mod rfc9293;
 mod rules;
 mod segments;
 mod sizes;

@@ -194,3 +194,27 @@ fn more_options_than_fit_are_left_out() {
     let r = TcpRepr { flags: TcpFlags::SYN, options, ..TcpRepr::default() };
     assert_eq!(r.emit(&mut buf), 60);
 }
+
+/// RFC 9293, 3.1 (MUST-69): "The content of the header beyond the End of Option List Option MUST be header padding of zeros". Like Linux we
+/// pad with NOPs in front instead, so that nothing lies beyond: what is left of the last word is zero.
+#[test]
+fn rfc9293_options_are_padded_with_zeros() {
+    for (window_scale, sack_permitted) in [(Some(7), false), (None, true), (Some(3), true), (None, false)] {
+        let options = TcpOptions { mss: Some(1460), window_scale, sack_permitted, ..TcpOptions::NONE };
+        let repr = TcpRepr { flags: TcpFlags::SYN, options, ..TcpRepr::default() };
+        let mut buf = [0xaa; 60];
+        let len = repr.emit(&mut buf);
+        assert_eq!(len % 4, 0);
+        let mut rest = &buf[20..len];
+        while let Some(&kind) = rest.first() {
+            rest = match kind {
+                0 => {
+                    assert!(rest.iter().all(|b| *b == 0), "{rest:?}");
+                    &[]
+                }
+                1 => &rest[1..],
+                _ => &rest[usize::from(rest[1])..],
+            };
+        }
+    }
+}

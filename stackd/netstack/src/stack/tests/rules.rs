@@ -336,9 +336,10 @@ fn rfc9293_open_to_a_group_is_refused() {
     }
 }
 
-/// A SYN made by hand, from and to whatever.
-fn syn_frame(src: [u8; 4], dst: [u8; 4], mac: [u8; 6]) -> Vec<u8> {
-    let seg = TcpRepr { src_port: 9, dst_port: 80, flags: TcpFlags::SYN, window: 1000, ..TcpRepr::default() };
+/// A segment made by hand, from and to whatever, that acknowledges nothing.
+fn segment(src: [u8; 4], dst: [u8; 4], mac: [u8; 6], seq: u32, flags: TcpFlags) -> Vec<u8> {
+    let seg =
+        TcpRepr { src_port: 9, dst_port: 80, seq: stackd_base::SeqNum(seq), flags, window: 1000, ..TcpRepr::default() };
     let mut tcp = [0; 60];
     let len = seg.emit(&mut tcp);
     TcpRepr::fill_checksum(&mut tcp[..len], src.into(), dst.into(), stackd_wire::Sum::of(&[]), 0);
@@ -377,10 +378,110 @@ fn rfc9293_syns_to_or_from_groups_are_discarded_in_silence() {
     for (src, dst, mac, answered) in cases {
         let mut net = Net::new();
         net.a.listener(net.now, "0.0.0.0:80", 10);
-        let frame = syn_frame(src, dst, mac);
+        let frame = segment(src, dst, mac, 0, TcpFlags::SYN);
         let now = net.now;
         super::udp::deliver(&mut net.a, now, &frame, Offload::default());
         let out = frames(&mut net.a, now);
         assert_eq!(!out.is_empty(), answered, "{src:?} to {dst:?}: {out:?}");
     }
+}
+
+/// MUST-11: SYN-RECEIVED that came of LISTEN goes back there: the child vanishes, the listener hears nothing.
+#[test]
+fn rfc9293_a_reset_in_syn_received_leaves_the_listener() {
+    let mut net = Net::new();
+    let listener = net.a.listener(net.now, "0.0.0.0:80", 10);
+    let now = net.now;
+    let (peer, ours, mac) = ([10, 0, 0, 9], [10, 0, 0, 1], [2, 0, 0, 0, 0, 1]);
+    super::udp::deliver(&mut net.a, now, &segment(peer, ours, mac, 0, TcpFlags::SYN), Offload::default());
+    assert_eq!(frames(&mut net.a, now).len(), 1, "a SYN-ACK");
+    super::udp::deliver(&mut net.a, now, &segment(peer, ours, mac, 1, TcpFlags::RST), Offload::default());
+    assert_eq!(net.a.stack.socket_counts().0, 1);
+    assert_eq!(count(&net.a, Mib::TcpAttemptFails), 1);
+    // Nobody is there any more to repeat the SYN-ACK.
+    net.run(Duration::from_secs(5));
+    assert_eq!(count(&net.a, Mib::TcpExtTCPSynRetrans), 0);
+    assert!(net.a.stack.readiness(listener).is_empty(), "{:?}", net.a.stack.readiness(listener));
+}
+
+/// MUST-41, MUST-42: listeners on two addresses share a port; each gets its own, and a third opening disturbs nobody.
+#[test]
+fn rfc9293_two_listeners_share_a_port_on_two_addresses() {
+    let mut net = Net::new();
+    let four = net.b.listener(net.now, "10.0.0.2:80", 10);
+    let six = net.b.listener(net.now, "[fd00::2]:80", 10);
+    let other = net.b.listener(net.now, "127.0.0.1:80", 10);
+    let (c4, s4) = net.connected(four, "10.0.0.2:80");
+    let (_, s6) = net.connected(six, "[fd00::2]:80");
+    net.a.write(net.now, c4, b"still here");
+    net.run_ms(5);
+    assert_eq!(net.b.read(net.now, s4), b"still here");
+    assert!(net.b.stack.local_addr(s6).expect("local").is_ipv6());
+    assert_eq!(net.b.stack.accept(net.now, other, &mut net.b.store).err(), Some(Errno::EAGAIN));
+}
+
+/// MUST-43, MUST-44, MUST-45: the address given, or the one IP chooses, is the connection's, and every segment's.
+#[test]
+fn rfc9293_the_local_address_is_given_or_found() {
+    for bound in [None, Some("10.0.0.1:7000")] {
+        let mut net = Net::new();
+        let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+        let client = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+        if let Some(addr) = bound {
+            net.a.stack.bind(client, addr.parse().expect("address")).expect("bind");
+        }
+        let to = "10.0.0.2:80".parse().expect("address");
+        let _ = net.a.stack.connect(net.now, client, to, &mut net.a.store);
+        net.run_ms(5);
+        let (_, from) = net.b.stack.accept(net.now, listener, &mut net.b.store).expect("accepted");
+        assert_eq!(from, net.a.stack.local_addr(client).expect("local"));
+        assert_eq!(from.ip().to_string(), "10.0.0.1");
+        assert!(bound.is_none_or(|b| b == from.to_string()));
+    }
+}
+
+/// MUST-48, SHLD-21, SHLD-22: the Diffserv field is the program's, at any time, and leaves unchanged; MUST-49: so is the TTL.
+#[test]
+fn rfc9293_ttl_and_diffserv_are_the_programs_to_choose() {
+    let (mut net, client, _) = pair();
+    for (tos, ttl) in [(0x20, 64), (0xb8, 9)] {
+        net.a.option(net.now, client, SOL_IP, IP_TOS, tos).expect("IP_TOS");
+        net.a.option(net.now, client, SOL_IP, IP_TTL, ttl).expect("IP_TTL");
+        net.a.write(net.now, client, b"x");
+        let now = net.now;
+        let sent = frames(&mut net.a, now).remove(0);
+        assert_eq!((i32::from(sent[15]), i32::from(sent[22])), (tos, ttl));
+        net.run_ms(500);
+    }
+}
+
+/// MUST-3: a segment whose checksum is wrong is nobody's.
+#[test]
+fn rfc9293_a_wrong_checksum_is_dropped_and_counted() {
+    let mut net = Net::new();
+    net.a.listener(net.now, "0.0.0.0:80", 10);
+    let now = net.now;
+    for (bit, answered) in [(1u8, false), (0, true)] {
+        let mut frame = segment([10, 0, 0, 9], [10, 0, 0, 1], [2, 0, 0, 0, 0, 1], 0, TcpFlags::SYN);
+        frame[34 + 14] ^= bit;
+        super::udp::deliver(&mut net.a, now, &frame, Offload::default());
+        assert_eq!(!frames(&mut net.a, now).is_empty(), answered);
+    }
+    assert_eq!(count(&net.a, Mib::TcpInCsumErrors), 1);
+}
+
+/// MUST-56: time exceeded and network unreachable end nothing; MUST-55: source quench (type 4) is not even looked at.
+#[test]
+fn rfc9293_soft_icmp_errors_abort_nothing() {
+    let (mut net, client, _) = pair();
+    net.a.option(net.now, client, SOL_IP, IP_RECVERR, 1).expect("IP_RECVERR");
+    let quote = quoted(&mut net, client);
+    let now = net.now;
+    icmp_in(&mut net.a, now, IcmpRepr::Other { kind: 4, code: 0, rest: [0; 4] }, &quote);
+    assert_eq!(net.a.get_int(now, client, SOL_SOCKET, SO_ERROR), Ok(0));
+    icmp_in(&mut net.a, now, IcmpRepr::TimeExceeded { reassembly: false }, &quote);
+    icmp_in(&mut net.a, now, IcmpRepr::DestUnreachable(Unreachable::Network), &quote);
+    assert_ne!(net.a.get_int(now, client, SOL_SOCKET, SO_ERROR), Ok(0));
+    net.run_ms(500);
+    assert!(net.a.stack.peer_addr(client).is_ok());
 }
