@@ -108,6 +108,8 @@ pub struct Config {
     pub cork: bool,
     /// `TCP_QUICKACK`.
     pub quickack: bool,
+    /// `TCP_QUICKACK` was cleared: ACKs wait for data to carry them.
+    pub delayed_ack: bool,
     /// `TCP_MAXSEG`.
     pub maxseg: Option<u16>,
     /// `TCP_WINDOW_CLAMP`.
@@ -206,6 +208,7 @@ impl Default for Config {
             nodelay: false,
             cork: false,
             quickack: false,
+            delayed_ack: false,
             maxseg: None,
             window_clamp: None,
             max_pacing_rate: Bandwidth::MAX,

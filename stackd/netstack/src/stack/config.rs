@@ -58,6 +58,7 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts, route: Option<&RouteOptio
         nodelay: o.nodelay,
         cork: o.cork,
         quickack: o.quickack && o.quickack_set || route.quickack,
+        delayed_ack: o.quickack_set && !o.quickack,
         maxseg: (o.maxseg != 0).then_some(o.maxseg),
         window_clamp: (o.window_clamp != 0).then_some(o.window_clamp),
         max_pacing_rate: match o.max_pacing_rate {

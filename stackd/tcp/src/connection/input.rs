@@ -477,6 +477,8 @@ impl Connection {
         }
         self.take_fin(now, env);
         let quick = env.cfg.quickack || !self.reasm.is_empty() || self.dsack.is_some();
+        // tcp(7), TCP_QUICKACK cleared: as in a dialogue.
+        self.ack.pingpong |= env.cfg.delayed_ack;
         self.ack.decide(now, self.rcv_nxt - self.acked_to, quick, self.rtt.srtt());
         out
     }

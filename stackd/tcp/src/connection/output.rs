@@ -73,7 +73,8 @@ impl Connection {
         if let Some(out) = self.new_data(now, env) {
             return Some(out);
         }
-        if self.ack.now {
+        // tcp(7), TCP_QUICKACK set: what was delayed goes too.
+        if self.ack.now || self.ack.pending && env.cfg.quickack {
             return Some(self.pure_ack(now, env));
         }
         None
