@@ -71,8 +71,8 @@ pub struct RateSample {
     pub is_ack_delayed: bool,
     /// Packets delivered with an ECN CE mark over the sample.
     pub delivered_ce: u64,
-    /// `snd_una` moved.
-    pub snd_una_advanced: bool,
+    /// The ACK advanced, or it was selective on a path that is known to reorder: windows may grow (Linux's `tcp_may_raise_cwnd`).
+    pub forward_progress: bool,
     /// The sender was limited by cwnd when it sent what this ACK acknowledges (Linux's `tcp_is_cwnd_limited`).
     pub is_cwnd_limited: bool,
     /// Where recovery stands.

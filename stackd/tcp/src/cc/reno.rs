@@ -126,7 +126,7 @@ impl LossWindow {
 /// The window may grow on this ACK: recovery does not hold it, and it was the window that limited the sender.
 pub(super) const fn may_grow(s: &RateSample) -> bool {
     let held = matches!(s.ca_state, CaState::Cwr | CaState::Recovery);
-    !held && s.is_cwnd_limited && s.acked_sacked > 0
+    !held && s.is_cwnd_limited && s.acked_sacked > 0 && s.forward_progress
 }
 
 /// The Reno algorithm.

@@ -35,7 +35,7 @@ pub(super) fn ack(now: Instant, n: u32) -> RateSample {
         is_retrans: false,
         is_ack_delayed: false,
         delivered_ce: 0,
-        snd_una_advanced: true,
+        forward_progress: true,
         is_cwnd_limited: true,
         ca_state: CaState::Open,
         srtt: None,

@@ -222,7 +222,8 @@ impl Connection {
             is_retrans: delivery.is_retrans,
             is_ack_delayed: seen.una_advanced && o.acked == 1 && seen.prior_in_flight <= 1 && o.sacked == 0,
             delivered_ce: delivery.delivered_ce,
-            snd_una_advanced: seen.una_advanced,
+            // Linux's tcp_may_raise_cwnd: "If reordering is high then always grow cwnd whenever data is delivered regardless of its ordering."
+            forward_progress: seen.una_advanced || (o.sacked > 0 && self.reordering > env.cfg.reordering),
             is_cwnd_limited: limited,
             ca_state: self.ca_state,
             srtt: self.rtt.srtt(),
