@@ -81,6 +81,10 @@ impl Connection {
         self.update_rack(now, &seen, env);
         self.process_probe(now, ack, &seen, env);
         self.recovery_step(now, &mut seen, env);
+        // Only now: an echo on the ACK of everything may still prove that nothing was lost (RFC 4015).
+        if self.board.is_empty() {
+            self.retrans_since = None;
+        }
         seen.lost = (self.board.lost_total() - lost_before) as u32;
         self.control_congestion(now, &seen, env);
         if seen.una_advanced || seen.out.sacked > 0 {
@@ -150,9 +154,6 @@ impl Connection {
         }
         env.mib.add(Mib::TcpExtTCPDelivered, u64::from(seen.out.acked));
         self.probe_acknowledged(env);
-        if self.board.is_empty() {
-            self.retrans_since = None;
-        }
     }
 
     // ---- RTT ----
