@@ -418,6 +418,11 @@ impl Connection {
                 env.mib.inc(Mib::TcpAttemptFails);
                 self.finish(CloseReason::Unreachable(e), env);
             }
+            // RFC 5461, 4.1: a soft error ends an attempt to connect, as Linux does it: the next address may work.
+            IcmpKind::Soft(e) if self.state == State::SynSent => {
+                env.mib.inc(Mib::TcpAttemptFails);
+                self.finish(CloseReason::Unreachable(e), env);
+            }
             // RFC 1122, 4.2.3.9: "MUST NOT abort the connection" for soft errors; RFC 5461 lets hard ones be soft later.
             IcmpKind::Hard(e) | IcmpKind::Soft(e) => {
                 self.soft_error = Some(e);
