@@ -446,14 +446,12 @@ impl Connection {
         if len > mss && len % mss != 0 && (len < pending || self.nagle_holds(env.cfg, env.mib)) {
             len -= len % mss;
         }
-        if len < mss && !core::mem::take(&mut self.due.push) {
+        let forced = len < mss && core::mem::take(&mut self.due.push);
+        if len < mss && !forced {
             // RFC 9293, 3.8.6.2.1 (sender's SWS avoidance): a part of the window only when it is at least half the largest seen.
-            let by_window = self.snd_wnd < self.max_wnd.div_ceil(2) && in_flight > 0;
-            let hold = if len < pending {
-                by_window || (window < self.max_wnd / 2 && in_flight > 0)
-            } else {
-                self.nagle_holds(env.cfg, env.mib)
-            };
+            // With nothing in flight the persist timer is the "override timeout".
+            let hold =
+                if len < pending { window < self.max_wnd.div_ceil(2) } else { self.nagle_holds(env.cfg, env.mib) };
             if hold {
                 self.arm_persist(now, env.cfg);
                 return None;

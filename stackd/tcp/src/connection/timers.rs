@@ -218,12 +218,13 @@ impl Connection {
             self.notify(Event::Doubt);
             self.suspect_black_hole(now, env);
         }
+        self.enter_loss(now, env);
+        // After the loss was entered, as Linux: the first timeout ends the initial slow start that a thin stream must have left.
         if self.is_thin(env.cfg) {
             self.backoff = 0;
         } else {
             self.backoff = self.backoff.saturating_add(1);
         }
-        self.enter_loss(now, env);
         let mut at = now + self.rto(env.cfg);
         // RFC 5482: a user timeout is not rounded up to the next backed-off RTO.
         if let (Some(limit), Some(since)) = (env.cfg.user_timeout, self.stalled_since) {
