@@ -457,7 +457,12 @@ impl Connection {
                 return None;
             }
         }
-        Some(self.send_new(now, env, len))
+        let mut out = self.send_new(now, env, len);
+        if forced {
+            // Linux's tcp_write_wakeup: what the persist timer forces out is pushed.
+            out.repr.flags |= TcpFlags::PSH;
+        }
+        Some(out)
     }
 
     /// RFC 1122, 4.2.3.4 (Nagle) as refined by Minshall: a small segment waits while another small one is unacknowledged.
