@@ -72,8 +72,6 @@ const TCP_INFO: &[(&str, usize, usize)] = &[
     ("tcpi_received_e1_bytes", 264, 4),
     ("tcpi_received_e0_bytes", 268, 4),
     ("tcpi_received_ce_bytes", 272, 4),
-    ("tcpi_accecn_fail_mode", 276, 2),
-    ("tcpi_accecn_opt_seen", 278, 2),
 ];
 
 /// `SO_MEMINFO`'s words.
@@ -150,6 +148,11 @@ impl Runner<'_> {
             name("tcpi_rcv_wscale", scales >> 4);
             name("tcpi_delivery_rate_app_limited", bits & 1);
             name("tcpi_fastopen_client_fail", bits >> 1 & 3);
+        }
+        if let Some(bits) = word(&info, 276, 4) {
+            name("tcpi_ecn_mode", bits & 3);
+            name("tcpi_accecn_opt_seen", bits >> 2 & 3);
+            name("tcpi_accecn_fail_mode", bits >> 4 & 15);
         }
         for (i, n) in MEMINFO.iter().enumerate() {
             if let Some(v) = word(&mem, i * 4, 4) {

@@ -25,6 +25,7 @@ impl Runner<'_> {
             Body::Udp { ports, len } => {
                 let i = self.flow_for(line, false, *ports, true)?;
                 let ends = with_ports(self.flows[i].inbound(), *ports);
+                self.one_family(line, ends)?;
                 let payload: Vec<u8> = (0..usize::from(*len)).map(rx_byte).collect();
                 (build_udp(ends, &packet.ip, &payload), None)
             }
@@ -46,6 +47,7 @@ impl Runner<'_> {
         let from = self.flows[i].rx_offset(live.seq, syn);
         let payload: Vec<u8> = (0..usize::from(t.len)).map(|n| rx_byte(from.wrapping_add(n))).collect();
         let ends = with_ports(self.flows[i].inbound(), t.ports);
+        self.one_family(line, ends)?;
         let bytes = build_tcp(ends, &packet.ip, &live, &payload);
         if self.cfg.verbose {
             self.say(line, &format!("< {t}"));
@@ -79,11 +81,20 @@ impl Runner<'_> {
                 dst: SocketAddr::new(remote, self.cfg.connect_port),
             },
         };
+        self.one_family(line, ends)?;
         let quoted = icmp.quoted.map(|q| match (q, flow) {
             (Quoted::Tcp { seq, len }, Some(f)) => Quoted::Tcp { seq: f.quoted_seq(seq), len },
             (q, _) => q,
         });
         Ok(build_icmp(remote, local, ip, (kind, code), rest, quoted, ends))
+    }
+
+    /// A script that names addresses of its own may have mixed them.
+    fn one_family(&self, line: u32, ends: Ends) -> Result<()> {
+        if ends.src.is_ipv4() == ends.dst.is_ipv4() {
+            return Ok(());
+        }
+        Err(self.mismatch(line, format!("a packet from {} to {}: the families differ", ends.src, ends.dst)))
     }
 
     /// The connection a segment of the peer belongs to; a first one makes it.

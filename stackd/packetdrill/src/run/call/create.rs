@@ -182,23 +182,58 @@ impl Runner<'_> {
             }
         };
         let result = self.host.stack.connect(self.host.now, fd.sock, addr, &mut self.host.store);
-        if matches!(result, Ok(()) | Err(Errno::EINPROGRESS))
-            && let Some(i) = fd.flow
-        {
-            let f = &mut self.flows[i];
-            f.remote = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-            f.stage = Stage::Connecting;
-            if let Ok(local) = self.host.stack.local_addr(fd.sock) {
-                let local = SocketAddr::new(self.wire_ip(local.ip()), local.port());
-                self.flows[i].local = local;
-            }
-            self.current = Some(i);
+        if matches!(result, Ok(()) | Err(Errno::EINPROGRESS)) {
+            self.connecting(&fd, addr);
         }
         if result == Err(Errno::EINPROGRESS) && !fd.nonblock {
             progress.begun = true;
             return Ok(Outcome::Wait);
         }
         Ok(result.into())
+    }
+
+    /// The script's connection is on its way to `addr`.
+    fn connecting(&mut self, fd: &SocketFd, addr: SocketAddr) {
+        let Some(i) = fd.flow else { return };
+        let f = &mut self.flows[i];
+        f.remote = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        f.stage = Stage::Connecting;
+        if let Ok(local) = self.host.stack.local_addr(fd.sock) {
+            self.flows[i].local = SocketAddr::new(self.wire_ip(local.ip()), local.port());
+        }
+        self.current = Some(i);
+    }
+
+    /// The connecting half of a write with `MSG_FASTOPEN`; `None`: go on and write.
+    pub(super) fn connect_to_write(
+        &mut self,
+        c: &Call<'_>,
+        fd: &SocketFd,
+        progress: &mut Progress,
+    ) -> Result<Option<Outcome>> {
+        if progress.begun {
+            return Ok(match self.connect_outcome(fd.sock) {
+                Outcome::Value(_) => None,
+                other => Some(other),
+            });
+        }
+        let addr = match if c.call.name == "sendto" { self.address(c, 4)? } else { Addr::Any } {
+            Addr::Any => self.presented(SocketAddr::new(self.cfg.remote(), self.cfg.connect_port)),
+            Addr::Is(a) => a,
+            Addr::Unspecified => return Ok(Some(Outcome::Error(Errno::EOPNOTSUPP))),
+        };
+        let result = self.host.stack.connect_with_data(self.host.now, fd.sock, addr, &mut self.host.store);
+        if matches!(result, Ok(()) | Err(Errno::EINPROGRESS)) {
+            self.connecting(fd, addr);
+        }
+        match result {
+            Ok(()) => Ok(None),
+            Err(Errno::EINPROGRESS) if !fd.nonblock => {
+                progress.begun = true;
+                Ok(Some(Outcome::Wait))
+            }
+            Err(e) => Ok(Some(Outcome::Error(e))),
+        }
     }
 
     fn connect_outcome(&mut self, sock: SockId) -> Outcome {

@@ -10,6 +10,7 @@ use stackd_base::Errno;
 
 const MSG_DONTWAIT: i64 = 0x40;
 const MSG_NOSIGNAL: i64 = 0x4000;
+const MSG_FASTOPEN: i64 = 0x2000_0000;
 
 /// What our stream holds at an offset where the script does not care.
 fn tx_byte(offset: usize) -> u8 {
@@ -23,9 +24,15 @@ impl Runner<'_> {
             Ok(s) => s,
             Err(e) => return Ok(Outcome::Error(e)),
         };
-        let unknown = flags & !(MSG_DONTWAIT | MSG_NOSIGNAL);
+        let unknown = flags & !(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_FASTOPEN);
         if unknown != 0 {
             return Err(self.unsupported(c.line, format!("{} with flags {unknown:#x}", c.call.name)));
+        }
+        if fd.stream
+            && flags & MSG_FASTOPEN != 0
+            && let Some(outcome) = self.connect_to_write(c, &fd, progress)?
+        {
+            return Ok(outcome);
         }
         let at = self.streams.entry(fd.sock).or_default().tx.len() - progress.bytes;
         let data = self.bytes_of(c, &buffers, if fd.stream { at } else { 0 })?;
