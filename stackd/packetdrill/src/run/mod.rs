@@ -51,6 +51,8 @@ struct Streams {
     tx: Vec<u8>,
     /// How much of what the peer sent was read.
     read: usize,
+    /// Where the urgent byte stood that `MSG_OOB` read.
+    urgent_read: Option<u64>,
 }
 
 struct Runner<'a> {

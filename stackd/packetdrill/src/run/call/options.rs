@@ -147,6 +147,7 @@ impl Runner<'_> {
         const SIOCOUTQ: i64 = 0x5411;
         const SIOCOUTQNSD: i64 = 0x894b;
         const FIONBIO: i64 = 0x5421;
+        const SIOCATMARK: i64 = 0x8905;
         self.arity(c, 2, 3)?;
         let (n, fd) = match self.socket_arg(c)? {
             Ok(s) => s,
@@ -168,6 +169,10 @@ impl Runner<'_> {
                 }
                 None => 0,
             },
+            SIOCATMARK => match self.host.stack.at_mark(fd.sock) {
+                Ok(at) => i64::from(at),
+                Err(e) => return Ok(Outcome::Error(e)),
+            },
             SIOCOUTQ => tcp.map_or(0, |t| t.wmem_queued as i64),
             SIOCOUTQNSD => tcp.map_or(0, |t| i64::from(t.notsent_bytes)),
             FIONBIO => {
@@ -181,8 +186,10 @@ impl Runner<'_> {
                 return Ok(Outcome::Value(0));
             }
             other => {
-                return Err(self
-                    .unsupported(c.line, format!("ioctl {other:#x}: want SIOCINQ, SIOCOUTQ, SIOCOUTQNSD or FIONBIO")));
+                return Err(self.unsupported(
+                    c.line,
+                    format!("ioctl {other:#x}: want SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK or FIONBIO"),
+                ));
             }
         };
         if let Some(Expr::Array(items)) = c.arg(2)

@@ -10,8 +10,10 @@ use crate::error::Result;
 use stackd_base::{Errno, SockId};
 use stackd_netstack::Readiness;
 
+const MSG_OOB: i64 = 0x1;
 const MSG_PEEK: i64 = 0x2;
 const MSG_TRUNC: i64 = 0x20;
+const SO_OOBINLINE: i32 = 10;
 const MSG_WAITALL: i64 = 0x100;
 const MSG_DONTWAIT: i64 = 0x40;
 const MSG_NOSIGNAL: i64 = 0x4000;
@@ -33,9 +35,12 @@ impl Runner<'_> {
             Ok(s) => s,
             Err(e) => return Ok(Outcome::Error(e)),
         };
-        let unknown = want.flags & !(MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_DONTWAIT | MSG_NOSIGNAL);
+        let unknown = want.flags & !(MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_DONTWAIT | MSG_NOSIGNAL);
         if unknown != 0 {
             return Err(self.unsupported(c.line, format!("{} with flags {unknown:#x}", c.call.name)));
+        }
+        if fd.stream && want.flags & MSG_OOB != 0 {
+            return Ok(self.read_urgent(fd.sock));
         }
         if fd.stream { self.read_stream(c, &fd, &want, progress) } else { self.read_datagram(c, &fd, &want, progress) }
     }
@@ -80,6 +85,41 @@ impl Runner<'_> {
         })
     }
 
+    /// `MSG_OOB`: the urgent byte, once.
+    fn read_urgent(&mut self, sock: SockId) -> Outcome {
+        let inline = self.int_option(sock, 1, SO_OOBINLINE) == Ok(1);
+        let seen = self.streams.entry(sock).or_default().urgent_read;
+        match self.host.stack.urgent_mark(sock) {
+            // recv(2) of Linux: "Yes this is right !": EINVAL also when it was read already.
+            Some((at, _)) if inline || seen == Some(at) => Outcome::Error(Errno::EINVAL),
+            Some((_, false)) => Outcome::Error(Errno::EAGAIN),
+            Some((at, true)) => {
+                self.streams.entry(sock).or_default().urgent_read = Some(at);
+                Outcome::Value(1)
+            }
+            None => Outcome::Error(Errno::EINVAL),
+        }
+    }
+
+    /// How far a read may go: reads stop in front of the urgent byte. Without `SO_OOBINLINE` that byte is no part of the stream.
+    fn up_to_mark(&mut self, c: &Call<'_>, sock: SockId) -> Result<usize> {
+        let Some((mark, here)) = self.host.stack.urgent_mark(sock) else { return Ok(usize::MAX) };
+        let at = self.streams.entry(sock).or_default().read as u64;
+        if mark > at {
+            return Ok((mark - at) as usize);
+        }
+        let Some(fifo) = self.host.stack.fifo(sock).filter(|_| here && mark == at) else { return Ok(usize::MAX) };
+        if self.int_option(sock, 1, SO_OOBINLINE) != Ok(1) {
+            let (tail, skipped) = self.host.store.read(fifo, 1);
+            if let Err(e) = self.host.stack.consumed(self.host.now, sock, tail, &mut self.host.store) {
+                return Err(self
+                    .mismatch(c.line, format!("{}: the stack refuses that the urgent byte is left out: {e}", c.call)));
+            }
+            self.streams.entry(sock).or_default().read += skipped.len();
+        }
+        Ok(usize::MAX)
+    }
+
     fn read_stream(
         &mut self,
         c: &Call<'_>,
@@ -92,7 +132,8 @@ impl Runner<'_> {
         let ready = self.host.stack.readiness(sock);
         let ended = ready.intersects(Readiness::RDHUP | Readiness::HUP | Readiness::ERR);
         let fifo = self.host.stack.fifo(sock);
-        let there = fifo.map_or(0, |f| self.host.store.readable(f));
+        let most = self.up_to_mark(c, sock)?;
+        let there = fifo.map_or(0, |f| self.host.store.readable(f)).min(most);
         // SO_RCVLOWAT, or all of it with MSG_WAITALL.
         let target = if want.flags & MSG_WAITALL != 0 { want.len } else { self.low_water(sock).min(want.len) };
         if there + progress.bytes < target.max(1) && !ended && want.len > 0 && (waits || there == 0) {
@@ -114,9 +155,9 @@ impl Runner<'_> {
         let Some(fifo) = fifo else { return Ok(Outcome::Value(0)) };
         let from = self.streams.entry(sock).or_default().read;
         let bytes = if want.flags & MSG_PEEK != 0 {
-            self.host.store.peek(fifo, want.len)
+            self.host.store.peek(fifo, want.len.min(most))
         } else {
-            let (tail, bytes) = self.host.store.read(fifo, want.len);
+            let (tail, bytes) = self.host.store.read(fifo, want.len.min(most));
             if !bytes.is_empty()
                 && let Err(e) = self.host.stack.consumed(self.host.now, sock, tail, &mut self.host.store)
             {

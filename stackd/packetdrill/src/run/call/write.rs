@@ -8,6 +8,7 @@ use crate::ast::Expr;
 use crate::error::Result;
 use stackd_base::Errno;
 
+const MSG_OOB: i64 = 0x1;
 const MSG_DONTWAIT: i64 = 0x40;
 const MSG_NOSIGNAL: i64 = 0x4000;
 const MSG_FASTOPEN: i64 = 0x2000_0000;
@@ -24,7 +25,7 @@ impl Runner<'_> {
             Ok(s) => s,
             Err(e) => return Ok(Outcome::Error(e)),
         };
-        let unknown = flags & !(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_FASTOPEN);
+        let unknown = flags & !(MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_FASTOPEN);
         if unknown != 0 {
             return Err(self.unsupported(c.line, format!("{} with flags {unknown:#x}", c.call.name)));
         }
@@ -126,7 +127,14 @@ impl Runner<'_> {
         loop {
             let rest = &data[progress.bytes.min(data.len())..];
             let (head, n) = self.host.store.write(fifo, rest);
-            if let Err(e) = self.host.stack.written(self.host.now, sock, head, &mut self.host.store) {
+            let (now, store) = (self.host.now, &mut self.host.store);
+            // The last byte of what is written is the urgent one.
+            let written = if flags & MSG_OOB != 0 && n > 0 && n == rest.len() {
+                self.host.stack.written_urgent(now, sock, head, store)
+            } else {
+                self.host.stack.written(now, sock, head, store)
+            };
+            if let Err(e) = written {
                 return Ok(if progress.bytes > 0 { Outcome::Value(progress.bytes as i64) } else { Outcome::Error(e) });
             }
             self.streams.entry(sock).or_default().tx.extend_from_slice(&rest[..n]);
