@@ -14,6 +14,7 @@ mod repair;
 mod rfc9293;
 mod rules;
 mod segments;
+mod shipped;
 mod sizes;
 mod timeouts;
 mod timers;
