@@ -224,7 +224,9 @@ impl Program {
 
     fn write(&mut self, now: Instant, sock: SockId, stack: &mut Stack, store: &mut HeapStore) -> bool {
         let allowed = self.plan.writing.allowed(self.reader.read(), self.eof);
-        if !self.connected || self.shut || self.written >= allowed || now < self.next_write || self.error.is_some() {
+        // Fast Open takes data before the handshake: the socket says so.
+        let may = self.connected || stack.readiness(sock).contains(Readiness::OUT);
+        if !may || self.shut || self.written >= allowed || now < self.next_write || self.error.is_some() {
             return false;
         }
         let Some(fifo) = stack.fifo(sock) else { return false };

@@ -260,8 +260,9 @@ impl Host {
             self.stack.bind(sock, from).map_err(|e| format!("bind({from}): {e:?}"))?;
         }
         match self.stack.connect(now, sock, to, &mut self.store) {
-            Err(Errno::EINPROGRESS) => {}
-            other => return Err(format!("connect({to}): {other:?}")),
+            // TCP_FASTOPEN_CONNECT: the SYN waits for data.
+            Err(Errno::EINPROGRESS) | Ok(()) => {}
+            other @ Err(_) => return Err(format!("connect({to}): {other:?}")),
         }
         for o in options.iter().filter(|o| (o.level, o.option) == (SOL_SOCKET, SO_MAX_PACING_RATE)) {
             if let (Ok(value), Ok(local)) = (<[u8; 8]>::try_from(&o.value[..]), self.stack.local_addr(sock)) {

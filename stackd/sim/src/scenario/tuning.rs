@@ -45,7 +45,14 @@ const SYSCTLS: &[(&str, &[&str])] = &[
     ("net.ipv4.tcp_sack", &["0"]),
     ("net.ipv4.tcp_dsack", &["0"]),
     ("net.ipv4.tcp_window_scaling", &["0"]),
-    ("net.ipv4.tcp_ecn", &["0", "1", "2"]),
+    ("net.ipv4.tcp_ecn", &["0", "1", "2", "3", "4", "5"]),
+    ("net.ipv4.tcp_ecn_option", &["0", "1"]),
+    ("net.ipv4.tcp_mtu_probing", &["1", "2"]),
+    ("net.ipv4.tcp_base_mss", &["256", "536"]),
+    ("net.ipv4.tcp_fastopen", &["3", "1027", "1543"]),
+    ("net.ipv4.tcp_retries1", &["1"]),
+    ("net.ipv4.tcp_thin_linear_timeouts", &["1"]),
+    ("net.ipv4.tcp_syn_linear_timeouts", &["0"]),
     ("net.ipv4.tcp_wmem", &["4096 8192 16384", "4096 65536 65536"]),
     ("net.ipv4.tcp_rmem", &["4096 8192 16384", "4096 65536 262144"]),
     ("net.ipv4.tcp_mem", &["8 12 16", "64 96 128"]),
@@ -85,6 +92,8 @@ const OPTIONS: &[(&str, i32, i32, &[i32])] = &[
     ("rcvbuf", SOL_SOCKET, 8, &[1, 3000, 100_000]),
     ("keepalive", SOL_SOCKET, 9, &[1]),
     ("rcvlowat", SOL_SOCKET, 18, &[1, 2000]),
+    ("fastopen", SOL_TCP, 23, &[1, 16]),
+    ("fastopen_connect", SOL_TCP, 30, &[1]),
 ];
 
 const ALGORITHMS: [&str; 3] = ["reno", "cubic", "bbr"];
@@ -145,7 +154,9 @@ fn option(r: &mut dyn Rng, side: Side, out: &mut Vec<Tuning>) {
         2 => ("user_timeout", SockOption::int(SOL_TCP, 18, 3000), true),
         _ => {
             let (name, level, number, values) = *pick(r, OPTIONS);
-            (name, SockOption::int(level, number, *pick(r, values)), name == "keepidle" || name == "keepintvl")
+            // A keepalive takes a long outage for death; a Fast Open without data never begins.
+            let may_fail = ["keepidle", "keepintvl", "fastopen_connect"].contains(&name);
+            (name, SockOption::int(level, number, *pick(r, values)), may_fail)
         }
     };
     let label = format!("{name}@{}", side.name());
