@@ -81,6 +81,11 @@ qdisc = "fq"
         }
     }
 
+    /// The name of the kernel's end of the TAP.
+    pub fn interface(&self) -> String {
+        format!("tap{}", self.host)
+    }
+
     /// A folder for files of the test.
     pub fn dir(&self) -> &Path {
         self.dir.path()

@@ -11,3 +11,4 @@ pub mod progress;
 pub mod scenario;
 pub mod sniff;
 pub mod trials;
+pub mod tshark;

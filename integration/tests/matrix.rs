@@ -5,16 +5,14 @@
 //! IPv6 has no column for an MTU of 576: its links carry 1280 bytes at least (RFC 8200, 5), and Linux switches it off below that.
 
 use anyhow::{Context, Result, ensure};
-use stackd_client::{Session, TcpConnect, TcpListener};
+use stackd_client::Session;
 use stackd_integration::bed::Bed;
+use stackd_integration::scenario::{Pairing, exchange};
 use stackd_integration::sniff::Sniffer;
 use stackd_integration::trials::{self, Case, case};
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use stackd_integration::tshark::Capture;
 use std::process::ExitCode;
-use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const CONTROLS: [&str; 3] = ["reno", "cubic", "bbr"];
 const ETHERNET_HEADER: usize = 14;
 /// More than the initial windows of both ends at every MTU but the largest.
@@ -56,6 +54,12 @@ fn main() -> ExitCode {
             }
         }
     }
+    for v6 in [false, true] {
+        let family = if v6 { "ipv6" } else { "ipv4" };
+        cases.push(case(format!("{family}::tshark_sees_our_options"), move || options(v6)).tap().program("tshark"));
+        cases
+            .push(case(format!("{family}::tshark_finds_nothing_odd"), move || nothing_odd(v6)).tap().program("tshark"));
+    }
     trials::main(cases)
 }
 
@@ -88,68 +92,57 @@ fn cell(path: Path, v6: bool, offload: bool) -> Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-struct Pairing {
-    ours: &'static str,
-    theirs: &'static str,
-    we_connect: bool,
-    bytes: usize,
-}
-
-fn exchange(bed: &Bed, session: &Session, v6: bool, pairing: Pairing) -> Result<()> {
-    let Pairing { ours: our_cc, theirs: their_cc, we_connect, bytes } = pairing;
-    let (ours, theirs) = if we_connect {
-        let kernel = std::net::TcpListener::bind((bed.kernel(v6), 0))?;
-        let ours = TcpConnect::new(session).congestion(our_cc).timeout(LIMIT).connect(kernel.local_addr()?)?;
-        (ours, kernel.accept()?.0)
-    } else {
-        let listener = TcpListener::bind_in(session, (bed.ours(v6), 0))?;
-        listener.set_congestion(our_cc)?;
-        let theirs = std::net::TcpStream::connect_timeout(&listener.local_addr()?, LIMIT)?;
-        (listener.accept()?.0, theirs)
-    };
-    rustix::net::sockopt::set_tcp_congestion(&theirs, their_cc)?;
-    ensure!(ours.congestion()? == our_cc, "{} instead of {our_cc}", ours.congestion()?);
-    for timeout in [ours.set_read_timeout(Some(LIMIT)), ours.set_write_timeout(Some(LIMIT))] {
-        timeout?;
+/// Both SYNs offer what a modern stack offers, whoever connects.
+fn options(v6: bool) -> Result<()> {
+    let bed = Bed::new("", "")?;
+    let capture = Capture::start(bed.dir(), &bed.interface())?;
+    let session = Session::connect(bed.daemon.attach())?;
+    for we_connect in [true, false] {
+        exchange(&bed, &session, v6, Pairing { ours: "cubic", theirs: "cubic", we_connect, bytes: BYTES })?;
     }
-    theirs.set_read_timeout(Some(LIMIT))?;
-    theirs.set_write_timeout(Some(LIMIT))?;
-    let (out, back) = (pattern(bytes, 7), pattern(bytes, 11));
-    std::thread::scope(|scope| -> Result<()> {
-        let sends = scope.spawn(|| -> Result<()> {
-            (&ours).write_all(&out).context("our writes")?;
-            Ok(ours.shutdown(Shutdown::Write)?)
-        });
-        let answers = scope.spawn(|| -> Result<()> {
-            (&theirs).write_all(&back).context("Linux's writes")?;
-            Ok(theirs.shutdown(Shutdown::Write)?)
-        });
-        let arrives = scope.spawn(|| read_all(&theirs).context("Linux's reads"));
-        let got = read_all(&ours).context("our reads");
-        let joined = |r: std::thread::Result<_>| r.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")));
-        joined(sends.join())?;
-        joined(answers.join())?;
-        ensure!(got? == back, "other bytes came to us than Linux sent");
-        let arrived = arrives.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))?;
-        ensure!(arrived == out, "other bytes came to Linux than we sent");
-        Ok(())
-    })
+    let captured = capture.stop()?;
+    let ip = if v6 { "ipv6" } else { "ip" };
+    let ours = format!("{ip}.src == {}", bed.ours(v6));
+    let fields =
+        ["tcp.options.mss_val", "tcp.options.wscale.shift", "tcp.options.sack_perm", "tcp.options.timestamp.tsecr"];
+    let mss = if v6 { "1440" } else { "1460" };
+    for (flags, echoes) in [("tcp.flags == 0x002", false), ("tcp.flags == 0x012", true)] {
+        let rows = captured.rows(&format!("{ours} && {flags}"), &fields)?;
+        ensure!(rows.len() == 1, "{flags}: {rows:?}");
+        let row: Vec<&str> = rows[0].split('\t').collect();
+        ensure!(row[0] == mss && !row[1].is_empty() && !row[2].is_empty(), "{flags}: {row:?}");
+        // RFC 7323, 3.2: TSecr is zero in a SYN, and echoes in a SYN-ACK.
+        ensure!((row[3] != "0") == echoes, "{flags}: {row:?}");
+    }
+    // "Once TSopt has been successfully negotiated, that is both <SYN> and <SYN,ACK> contain TSopt, the TSopt MUST be sent in every
+    // non-<RST> segment" (RFC 7323, 3.2).
+    let without =
+        captured.rows(&format!("{ours} && !tcp.options.timestamp.tsval && tcp.flags.reset == 0"), &["frame.number"])?;
+    ensure!(without.is_empty(), "frames without a timestamp: {without:?}");
+    let padded = captured.rows(&format!("{ours} && tcp.hdr_len > 60"), &["frame.number"])?;
+    ensure!(padded.is_empty());
+    Ok(())
 }
 
-fn read_all(mut from: impl Read) -> Result<Vec<u8>> {
-    let mut all = Vec::new();
-    from.read_to_end(&mut all)?;
-    Ok(all)
-}
-
-/// Bytes with no period that a lost or doubled segment could hide in.
-fn pattern(len: usize, seed: u32) -> Vec<u8> {
-    let mut x = seed;
-    (0..len)
-        .map(|_| {
-            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (x >> 24) as u8
-        })
-        .collect()
+/// On a clean path tshark's analysis has nothing to say of us but window updates and full windows: no retransmission, no
+/// segment out of order, no duplicate ACK, no ACK of what was not sent.
+fn nothing_odd(v6: bool) -> Result<()> {
+    let bed = Bed::new("", "")?;
+    let capture = Capture::start(bed.dir(), &bed.interface())?;
+    let session = Session::connect(bed.daemon.attach())?;
+    for ours in CONTROLS {
+        for we_connect in [true, false] {
+            exchange(&bed, &session, v6, Pairing { ours, theirs: "cubic", we_connect, bytes: 4 * BYTES })?;
+        }
+    }
+    let captured = capture.stop()?;
+    let fields = ["frame.number", "ip.src", "ipv6.src", "_ws.expert.message"];
+    // A window that a slow reader let run full, and the word that it is open again, are how flow control works.
+    const EXPECTED: [&str; 3] = ["tcp.analysis.window_update", "tcp.analysis.window_full", "tcp.analysis.zero_window"];
+    let filter = format!("tcp.analysis.flags && !({})", EXPECTED.join(" || "));
+    let odd = captured.rows(&filter, &fields)?;
+    ensure!(odd.is_empty(), "{odd:#?}");
+    let all = captured.rows("tcp.len > 0", &["frame.number"])?;
+    ensure!(!all.is_empty(), "tshark saw no data");
+    Ok(())
 }

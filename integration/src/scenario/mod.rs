@@ -2,9 +2,11 @@
 
 mod crowd;
 mod files;
+mod pairing;
 
 pub use crowd::{Held, held, hold_many, short_connections, wrk_load};
 pub use files::{curl_fetches, filecopy_both_ways, nginx_serves};
+pub use pairing::{Pairing, exchange};
 
 use crate::bed::Bed;
 use crate::bins;
