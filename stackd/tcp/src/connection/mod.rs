@@ -81,6 +81,8 @@ pub struct Connection {
     pub(crate) max_packets_out: u32,
     pub(crate) cwnd_usage_end: u64,
     pub(crate) next_departure: Instant,
+    /// When the last segment with data or a FIN leaves, or left.
+    pub(crate) last_departure: Instant,
     pub(crate) queued_below: u64,
     pub(crate) frames_below: u32,
 
@@ -234,6 +236,7 @@ impl Connection {
             max_packets_out: 0,
             cwnd_usage_end: 0,
             next_departure: now,
+            last_departure: now,
             queued_below: 0,
             frames_below: 0,
             ca_state: CaState::Open,

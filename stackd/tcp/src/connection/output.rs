@@ -116,9 +116,12 @@ impl Connection {
 
     pub(super) fn pure_ack(&mut self, now: Instant, env: &mut Env<'_>) -> SegmentOut {
         self.due.challenge = false;
-        let repr = self.header(self.nxt, TcpFlags::NONE, now, env.cfg, env, PURE_ACK_ROOM);
+        // Its sequence number lies behind data that the qdisc may still hold: it must not leave ahead of them, or the peer sees a hole where
+        // there is none. Linux, too, gives it its place in the flow's schedule.
+        let at = if self.flow.port_paces { self.last_departure.max(now) } else { now };
+        let repr = self.header(self.nxt, TcpFlags::NONE, at, env.cfg, env, PURE_ACK_ROOM);
         self.ack.on_sent(false, now);
-        plain(repr)
+        SegmentOut { departure: (at > now).then_some(at), ..plain(repr) }
     }
 
     fn reset(&mut self, cfg: &Config, now: Instant) -> SegmentOut {
@@ -296,6 +299,7 @@ impl Connection {
         let repr = self.header(start, flags, at, env.cfg, env, room);
         self.ack.on_sent(len > 0, now);
         let packets = len.div_ceil(self.mss).max(1);
+        self.last_departure = self.last_departure.max(at);
         if len > 0 {
             self.queued_below += u64::from(len);
             self.frames_below += 1;

@@ -4,7 +4,7 @@ use super::link::End;
 use super::segments::{Test, seg};
 use crate::{CloseReason, Config, Connection, Event, FlowParams, IpEcn, State};
 use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib, SeqNum};
-use stackd_wire::{TcpFlags, TcpRepr};
+use stackd_wire::{TcpFlags, TcpOptions, TcpRepr};
 
 fn plain() -> Config {
     Config { timestamps: false, congestion: "reno", ..Config::default() }
@@ -265,4 +265,25 @@ fn a_shorter_keepalive_time_counts_at_once() {
     t.end.cfg.keepalive = false;
     t.end.with(|c, env| c.rearm_keepalive(now, env.cfg));
     assert_eq!(t.end.conn.next_deadline(), None);
+}
+
+/// Found with tshark on a clean path: an ACK left at once while data before it waited in the pacing queue, so that the peer saw a hole, and
+/// the data seemed to come out of order.
+#[test]
+fn an_ack_does_not_overtake_data_that_pacing_holds_back() {
+    let cfg = Config { max_pacing_rate: Bandwidth::from_bytes_per_sec(100_000), ..Config::default() };
+    let mut t = Test::connect_over(cfg, FlowParams { port_paces: true, ..FlowParams::new(1, 2) });
+    t.expect(seg().seq(0).syn()).after(Duration::from_millis(10));
+    t.recv(seg().seq(0).ack(1).syn().options(TcpOptions { mss: Some(1000), ..TcpOptions::NONE }))
+        .expect(seg().seq(1).ack(1));
+    t.write(4000);
+    let last = t.drain().last().and_then(|o| o.departure).expect("paced");
+    t.recv(seg().seq(1001).ack(1).len(1000));
+    let ack = t.next().expect("what comes out of order is acknowledged at once");
+    assert!(ack.payload.is_none() && ack.repr.seq == SeqNum(super::segments::ISS) + 4001);
+    assert_eq!(ack.departure, Some(last));
+    // When all has left, an ACK leaves at once.
+    t.now = last + Duration::from_millis(1);
+    t.recv(seg().seq(3001).ack(1).len(1000));
+    assert_eq!(t.next().expect("an ACK").departure, None);
 }

@@ -172,7 +172,7 @@ fn another_algorithm_sees_the_same_answers_and_wants_something_else() {
         differed += u64::from(step.record.view.cwnd != step.view.cwnd);
     }
     assert_eq!(replay.connection().congestion(), "cubic");
-    assert!(differed * 2 > steps, "{differed} of {steps}");
+    assert!(differed * 4 > steps, "{differed} of {steps}");
     // Without leading, the changed one leaves the recorded path, and is seen to.
     let mut exact = Replay::changed(&recording, flow, Way::Exact, cubic).unwrap();
     let first = exact.find(|s| !s.as_ref().unwrap().is_equal()).unwrap().unwrap();
