@@ -155,6 +155,16 @@ impl Store {
         rx.set_wake(Some(wake))
     }
 
+    /// Bytes (of datagrams: with their records' headers) that the socket's client has not read, as of now.
+    pub fn unread(&self, sock: SockId) -> Option<u64> {
+        let (key, number) = self.locate(sock)?;
+        let fifo = self.socket(key, number)?.fifo?;
+        match &self.fifos.get(fifo.0 as usize)?.bytes {
+            Bytes::Heap(b) => Some(b.1.available()),
+            Bytes::Shared(b) => Some(b.1.unread()),
+        }
+    }
+
     /// The next datagram a shared-memory client wants sent: where to, its control messages and bytes, and what to release afterwards.
     pub fn next_datagram(
         &mut self,

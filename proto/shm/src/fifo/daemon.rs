@@ -213,6 +213,13 @@ impl RxWriter {
         control.rx_wake.store(u64::MAX, Ordering::Relaxed);
         Some(Self { chunks: Chunks::new(pool, sock, Direction::Rx), tail: 0, head: 0 })
     }
+
+    /// Bytes that the client has not read, as its own index says right now: it reports less often than it reads. For display: nothing
+    /// is freed, and an index that makes no sense is bent into what does (the next `poll_tail` finds it).
+    pub fn unread(&self) -> u64 {
+        let tail = self.chunks.control().rx_tail.load(Ordering::Acquire);
+        self.head - tail.clamp(self.tail, self.head)
+    }
 }
 
 impl RecvBuffer for RxWriter {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sync::Ordering;
 use crate::{DaemonSession, DaemonSocket, Geometry};
 
 const SMALL: Geometry = Geometry { rings: 1, ring_entries: 4, sockets: 4, chunks: 8 };
@@ -93,6 +94,21 @@ fn a_wake_wish_is_met_by_a_kick_or_at_once() {
     d.tx.take_kick();
     assert!(rx.consume(1));
     assert!(d.rx.set_wake(Some(52)), "it passed already");
+}
+
+/// ss showed bytes as unread that the client had long read: a client tells of its reading only when it is asked for more window.
+#[test]
+fn what_was_read_without_a_word_is_known_to_whoever_looks() {
+    let (session, DaemonSocket { mut rx, sock, .. }, _, mut reader) = open();
+    assert!(rx.place(0, RawSlice::from(&[7; 100][..])));
+    rx.publish(100);
+    assert!(!reader.consume(60), "nobody wished for a report");
+    assert_eq!((rx.unread(), rx.tail()), (40, 0), "seen, and nothing changed by looking");
+    let control = session.region().control(sock).expect("its words");
+    for lie in [u64::MAX, 101] {
+        control.rx_tail.store(lie, Ordering::Release);
+        assert_eq!(rx.unread(), 0, "a lie is bent to what is possible");
+    }
 }
 
 #[test]

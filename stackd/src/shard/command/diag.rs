@@ -50,7 +50,17 @@ impl Shard {
 
     pub(super) fn list_sockets(&self, now: Instant, filter: &v1::DiagFilter) -> Vec<v1::SocketDiag> {
         let passing = self.core.stack.sockets(now).filter(|info| passes(filter, info));
-        passing.map(|info| self.diag(&info, filter.with_info)).collect()
+        passing.map(|info| self.diag(&self.with_unread(info), filter.with_info)).collect()
+    }
+
+    /// What the stack has not heard of yet: a client reads without telling, until it is asked for more window.
+    fn with_unread(&self, mut info: SocketInfo) -> SocketInfo {
+        if let Some(unread) = info.sock.and_then(|sock| self.core.store.unread(sock)) {
+            let known = std::mem::replace(&mut info.recv_q, unread);
+            let read = u32::try_from(known.saturating_sub(unread)).unwrap_or(u32::MAX);
+            info.mem.rmem_alloc = info.mem.rmem_alloc.saturating_sub(read);
+        }
+        info
     }
 
     fn diag(&self, info: &SocketInfo, with_info: bool) -> v1::SocketDiag {
