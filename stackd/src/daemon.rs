@@ -9,6 +9,7 @@ use crate::session::attach::{self, Sessions};
 use crate::shard::{self, Mailer, Message};
 use crate::telemetry;
 use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -119,6 +120,13 @@ async fn feed_watchdog(backend: Backend, limit: Duration) {
     }
 }
 
+/// Keeps this thread on one CPU.
+fn stay_on(cpu: u16) -> rustix::io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu.into());
+    sched_setaffinity(None, &set)
+}
+
 /// The running shards.
 struct Shards {
     threads: Vec<JoinHandle<()>>,
@@ -153,11 +161,26 @@ impl Shards {
                 sessions.clone(),
                 seed,
             )?;
+            let cpu = config.worker_cpus.get(index).copied();
+            let (tell, told) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("shard{index}"))
-                .spawn(move || shard.run())
+                .spawn(move || {
+                    let bound = cpu.map_or(Ok(()), stay_on);
+                    let stays = bound.is_ok();
+                    // Nobody listens any more: the daemon gave up, and so does this worker.
+                    if tell.send(bound).is_ok() && stays {
+                        shard.run();
+                    }
+                })
                 .context("a worker thread cannot start")?;
             threads.push(thread);
+            told.recv().context("a worker thread ended")?.with_context(|| {
+                format!(
+                    "worker_cpus: worker {index} cannot stay on CPU {}; want one this process may use (taskset -p)",
+                    cpu.unwrap_or(0)
+                )
+            })?;
         }
         Ok(Self { threads, mailers, backend: Backend::new(handles) })
     }

@@ -99,3 +99,30 @@ fn sigterm_ends_it_cleanly_and_removes_its_sockets() {
         assert!(!dir.path().join(name).exists(), "{name} was left");
     }
 }
+
+/// The CPUs that the daemon's worker may use, as the kernel has it.
+fn worker_cpus(pid: u32) -> rustix::thread::CpuSet {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    let worker = tasks
+        .map(|t| t.expect("a thread").path())
+        .find(|t| std::fs::read_to_string(t.join("comm")).expect("its name").trim() == "shard0");
+    let id = worker.and_then(|w| w.file_name()?.to_str()?.parse().ok()).and_then(rustix::process::Pid::from_raw);
+    rustix::thread::sched_getaffinity(id).expect("its CPUs")
+}
+
+#[test]
+fn a_worker_stays_on_the_cpu_it_was_given_and_one_that_is_not_there_is_refused() {
+    let all = rustix::thread::sched_getaffinity(None).expect("our CPUs");
+    let (have, miss): (Vec<usize>, Vec<usize>) = (0..rustix::thread::CpuSet::MAX_CPU).partition(|&n| all.is_set(n));
+    let place = dir();
+    let last = have.last().expect("one at least");
+    let daemon = Daemon::start(place.path(), &format!("worker_cpus = [{last}]\n"));
+    let cpus = worker_cpus(daemon.pid());
+    assert!(cpus.is_set(*last) && cpus.count() == 1, "{cpus:?}");
+    assert_eq!(daemon.stop().code(), Some(0));
+
+    let nowhere = miss.last().expect("no machine has them all");
+    let out = output(stackd(dir().path()).args(["--worker-cpus", &nowhere.to_string()]));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && text.contains(&format!("cannot stay on CPU {nowhere}")), "{text}");
+}

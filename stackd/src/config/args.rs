@@ -27,6 +27,9 @@ pub struct Args {
     /// Worker threads (shards)
     #[arg(long, env = "STACKD_WORKERS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,
+    /// The CPU that each worker stays on, in order, as 2,3 (default: the scheduler decides)
+    #[arg(long, env = "STACKD_WORKER_CPUS", value_name = "CPU", value_delimiter = ',')]
+    pub worker_cpus: Vec<u16>,
     /// Microseconds an idle worker watches before it blocks (0 = never)
     #[arg(long, env = "STACKD_SPIN_US", value_name = "US", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub spin_us: Option<u64>,
@@ -107,6 +110,7 @@ impl Args {
             control,
             attach,
             workers,
+            worker_cpus,
             spin_us,
             stop_timeout,
             log,
@@ -130,6 +134,9 @@ impl Args {
         over(&mut file.control, control);
         over(&mut file.attach, attach);
         file.workers = workers.or(file.workers);
+        if !worker_cpus.is_empty() {
+            file.worker_cpus = Some(worker_cpus.clone());
+        }
         file.spin_us = spin_us.or(file.spin_us);
         file.stop_timeout = stop_timeout.or(file.stop_timeout);
         if let Some(level) = log {

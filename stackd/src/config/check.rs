@@ -2,6 +2,7 @@
 
 use super::error::{ConfigError, Source, Step};
 use super::file::{DeviceConfig, DeviceKind, File};
+use rustix::thread::CpuSet;
 use stackd_base::Duration;
 
 /// IFNAMSIZ without the terminating zero: the kernel refuses longer names for its side.
@@ -15,6 +16,9 @@ pub(super) fn check(file: &File, source: &Source<'_>) -> Result<(), ConfigError>
         && !(1..=MAX_WORKERS).contains(&n)
     {
         return Err(source.error(&[Step::Key("workers")], format!("{n} workers; want 1 to {MAX_WORKERS}")));
+    }
+    if let Some(cpus) = &file.worker_cpus {
+        check_worker_cpus(cpus, file, source)?;
     }
     if let Some(spin) = file.spin_us
         && spin > 1_000_000
@@ -54,6 +58,18 @@ pub(super) fn check(file: &File, source: &Source<'_>) -> Result<(), ConfigError>
             let at = [Step::Key("neighbour"), Step::Index(index), Step::Key("dev")];
             return Err(source.error(&at, unknown_device(file, &neighbour.dev)));
         }
+    }
+    Ok(())
+}
+
+fn check_worker_cpus(cpus: &[u16], file: &File, source: &Source<'_>) -> Result<(), ConfigError> {
+    let fail = |message: String| Err(source.error(&[Step::Key("worker_cpus")], message));
+    let workers = usize::from(file.workers.unwrap_or(1));
+    if cpus.len() != workers {
+        return fail(format!("{} CPUs for {workers} workers; want one for each, or leave it out", cpus.len()));
+    }
+    if let Some(cpu) = cpus.iter().find(|cpu| usize::from(**cpu) >= CpuSet::MAX_CPU) {
+        return fail(format!("no system has a CPU {cpu}; want numbers below {}", CpuSet::MAX_CPU));
     }
     Ok(())
 }

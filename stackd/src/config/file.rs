@@ -17,6 +17,7 @@ pub(super) struct File {
     pub control: Option<PathBuf>,
     pub attach: Option<PathBuf>,
     pub workers: Option<u8>,
+    pub worker_cpus: Option<Vec<u16>>,
     pub spin_us: Option<u64>,
     pub stop_timeout: Option<Span>,
     pub log: LogConfig,

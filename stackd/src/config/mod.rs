@@ -34,6 +34,8 @@ pub struct Config {
     pub attach: PathBuf,
     /// Shards: worker threads, each with its own connections, timers and device queue.
     pub workers: u8,
+    /// The CPU that each worker stays on, in order; empty: the scheduler decides.
+    pub worker_cpus: Vec<u16>,
     /// How long an idle shard watches its rings and devices before it blocks, in microseconds. 0 = never.
     pub spin_us: u64,
     /// How long a stopping daemon lets connections finish before it ends anyway.
@@ -81,8 +83,20 @@ impl Config {
         check::check(&file, &source)?;
         let file = args.merge(file)?;
         let dir = paths::runtime_dir();
-        let File { control, attach, workers, spin_us, stop_timeout, log, quota, sysctl, device, route, neighbour } =
-            file;
+        let File {
+            control,
+            attach,
+            workers,
+            worker_cpus,
+            spin_us,
+            stop_timeout,
+            log,
+            quota,
+            sysctl,
+            device,
+            route,
+            neighbour,
+        } = file;
         let mut sysctls = Vec::new();
         for (key, value) in sysctl {
             let value = file::sysctl_text(&value).ok_or_else(|| {
@@ -95,6 +109,7 @@ impl Config {
             control: control.unwrap_or_else(|| dir.join("control.sock")),
             attach: attach.unwrap_or_else(|| dir.join("attach.sock")),
             workers: workers.unwrap_or(1),
+            worker_cpus: worker_cpus.unwrap_or_default(),
             spin_us: spin_us.unwrap_or(file::DEFAULT_SPIN_US),
             stop_timeout: stop_timeout.unwrap_or(file::DEFAULT_STOP_TIMEOUT),
             log,

@@ -47,9 +47,14 @@ fn mistakes_name_line_key_and_remedy() {
         ("workers = 0", "stackd.toml:1:1: workers: 0 workers; want 1 to 64"),
         (
             "\nworkrs = 2",
-            "stackd.toml:2:1: workrs: unknown field `workrs`, expected one of `control`, `attach`, `workers`, `spin_us`, \
+            "stackd.toml:2:1: workrs: unknown field `workrs`, expected one of `control`, `attach`, `workers`, `worker_cpus`, `spin_us`, \
              `stop_timeout`, `log`, `quota`, `sysctl`, `device`, `route`, `neighbour`",
         ),
+        (
+            "workers = 2\nworker_cpus = [1]",
+            "stackd.toml:2:1: worker_cpus: 1 CPUs for 2 workers; want one for each, or leave it out",
+        ),
+        ("worker_cpus = [5000]", "stackd.toml:1:1: worker_cpus: no system has a CPU 5000; want numbers below 1024"),
         ("workers = \"two\"", "stackd.toml:1:11: workers: invalid type: string \"two\", expected u8"),
         (
             "[[device]]\nname = \"w0\"\nkind = \"wire\"\nconnect = \"/x\"\n[device.emulate]\nrate = \"10mbits\"",

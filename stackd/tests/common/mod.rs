@@ -76,6 +76,11 @@ impl Daemon {
         }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn attach(&self) -> PathBuf {
         self.dir.join("attach")
     }
