@@ -6,8 +6,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use stackd_shm::abi::{ABI_VERSION, Arg, Sqe};
 use stackd_shm::attach::{self, Message};
+use stackd_shm::neighbours::{Neighbours, Next};
 use stackd_shm::{ClientRing, Region};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a call watches shared memory before its thread sleeps, unless [`Session::set_spin`] says otherwise.
-const DEFAULT_SPIN: Duration = Duration::from_micros(20);
+/// How long a call watches shared memory before its thread sleeps, unless [`Session::set_spin`] says otherwise: what
+/// waking a thread on an idle virtual processor costs.
+const DEFAULT_SPIN: Duration = Duration::from_micros(50);
 /// How often a thread that spins for long asks whether the daemon lives.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 /// A live daemon answers the handshake well within this.
@@ -95,6 +97,8 @@ static DEFAULT: OnceLock<Mutex<Option<Session>>> = OnceLock::new();
 
 thread_local! {
     static LANES: RefCell<ThreadLanes> = RefCell::default();
+    /// Who else wants the processor that this thread watches on.
+    static NEIGHBOURS: Cell<Option<Neighbours>> = const { Cell::new(None) };
 }
 
 /// The rings a thread holds; they go back to their sessions with it.
@@ -124,6 +128,7 @@ pub(crate) struct Spinner<'a> {
     until: Instant,
     /// When to ask the kernel next whether the daemon lives. A short spin never does.
     next_look: Instant,
+    neighbours: Neighbours,
 }
 
 impl<'a> Spinner<'a> {
@@ -131,7 +136,9 @@ impl<'a> Spinner<'a> {
         let now = Instant::now();
         let until = now + session.spin();
         let until = deadline.map_or(until, |deadline| deadline.min(until));
-        Self { session, until, next_look: now + LOOK_EVERY }
+        let mut neighbours = NEIGHBOURS.get().unwrap_or_else(|| Neighbours::new(now));
+        neighbours.start();
+        Self { session, until, next_look: now + LOOK_EVERY, neighbours }
     }
 
     /// Whether to look once more.
@@ -145,8 +152,13 @@ impl<'a> Spinner<'a> {
             self.session.check_hangup()?;
         }
         self.session.alive()?;
-        std::hint::spin_loop();
-        Ok(true)
+        Ok(self.neighbours.next(now) == Next::Look)
+    }
+}
+
+impl Drop for Spinner<'_> {
+    fn drop(&mut self) {
+        NEIGHBOURS.set(Some(self.neighbours));
     }
 }
 

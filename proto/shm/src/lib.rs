@@ -23,6 +23,8 @@ pub mod fifo;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod mock_peer;
 #[cfg(not(any(loom, shuttle)))]
+pub mod neighbours;
+#[cfg(not(any(loom, shuttle)))]
 pub mod region;
 
 pub use breach::Breach;

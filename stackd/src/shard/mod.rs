@@ -1,6 +1,6 @@
 //! A shard: one thread that owns a stack, a queue of every device, and the sessions it serves.
 //!
-//! The loop: client rings (budget) -> device rx (budget) -> timers -> transmit -> completions. When nothing was done: watch for
+//! The loop: client rings (budget) -> device rx (budget) -> timers -> answers -> transmit -> wake-ups. When nothing was done: watch for
 //! up to `spin_us`, then block once on everything (devices, doorbells, mailbox, deadline).
 
 mod command;
@@ -31,6 +31,7 @@ use rustix::event::epoll::EventFlags;
 use stackd_base::{Clock, Duration, Instant, PortId};
 use stackd_proto::{StatusError, v1};
 use stackd_shm::Breach;
+use stackd_shm::neighbours::{Neighbours, Next};
 use std::collections::HashMap;
 use std::sync::Arc;
 use steer::Fragments;
@@ -78,6 +79,8 @@ pub struct Shard {
     handles: HashMap<PortId, u32>,
     figures: Figures,
     idle_since: Option<Instant>,
+    /// Who else wants this processor.
+    neighbours: Neighbours,
     /// Set while stopping: when to end at the latest.
     stop_at: Option<Instant>,
     finished: bool,
@@ -125,6 +128,7 @@ impl Shard {
             handles: HashMap::new(),
             figures: Figures::default(),
             idle_since: None,
+            neighbours: Neighbours::new(std::time::Instant::now()),
             stop_at: None,
             finished: false,
             rx_buffer: vec![0; device::FRAME_BUFFER].into_boxed_slice(),
@@ -149,6 +153,8 @@ impl Shard {
             self.core.stack.handle_timers(now, &mut self.core.store);
             busy = true;
         }
+        // Clients that watch go on while the frames leave; those that sleep are woken by `flush`.
+        busy |= self.tell_clients(now);
         busy |= self.transmit(now);
         busy |= self.tell_clients(now);
         self.end_condemned(now);
@@ -302,15 +308,26 @@ impl Shard {
 
     /// Nothing to do: watch for a while, then block.
     fn idle(&mut self, now: Instant) {
-        let since = *self.idle_since.get_or_insert(now);
+        let since = *self.idle_since.get_or_insert_with(|| {
+            self.neighbours.start();
+            now
+        });
         let deadline = self.next_deadline();
-        if now.saturating_since(since) < self.waiter.spin() || Waiter::too_near(now, deadline) {
+        let spins = now.saturating_since(since) < self.waiter.spin();
+        let watch = if Waiter::too_near(now, deadline) {
+            // Blocking would miss it, and yielding might.
+            self.neighbours.start();
+            std::hint::spin_loop();
+            true
+        } else {
+            spins && self.neighbours.next(std::time::Instant::now()) == Next::Look
+        };
+        if watch {
             if self.figures.turns.is_multiple_of(u64::from(TURNS_PER_POLL)) {
                 self.look_around(now);
             }
             let after = self.clock.now();
             self.figures.spin_ns += after.saturating_since(now).as_nanos();
-            std::hint::spin_loop();
             return;
         }
         self.waiter.falling_asleep();
