@@ -240,6 +240,9 @@ impl World {
             }
             _ => self.simple(opcode, sqe, arg, &mut out),
         };
+        if opcode == Opcode::Socket {
+            self.rings[ring].made(u32::try_from(result).ok());
+        }
         if sqe.user_data != 0 {
             self.answer(ring, sqe.user_data, result, &out);
         }

@@ -48,6 +48,8 @@ struct State {
     /// Where arguments are copied to before it is known whose they are.
     arg: Arg,
     led: bool,
+    /// Threads that wait for whoever leads. (Telling nobody is a system call, too.)
+    followers: u32,
     /// Wakers to call and wakers to drop once the lock is released: either may run anything, such as the drop of a future that takes
     /// its call back on this very ring.
     wake: Vec<Waker>,
@@ -165,6 +167,7 @@ impl Lane {
             waiting: Waiting::default(),
             arg: Arg::new(),
             led: false,
+            followers: 0,
             wake: Vec::new(),
             discard: Vec::new(),
         };
@@ -196,6 +199,31 @@ impl Lane {
                 Err(e)
             }
         }
+    }
+
+    /// Puts two calls on the ring that nothing may come between: the second is about the socket that the first makes
+    /// (`FLAG_LAST_SOCKET`). `None`: the ring has no room for two.
+    pub(crate) fn submit_linked(
+        &self,
+        session: &Inner,
+        first: Sqe,
+        second: Sqe,
+        arg: &Arg,
+    ) -> io::Result<Option<[Ticket; 2]>> {
+        session.alive()?;
+        let mut state = self.lock();
+        if state.ring.free().map_err(broken)? < 2 {
+            return Ok(None);
+        }
+        let mut tickets = [Ticket(0); 2];
+        for ((ticket, sqe), arg) in tickets.iter_mut().zip([first, second]).zip([Arg::NONE, arg]) {
+            Counters::add(&session.counters.calls);
+            *ticket = state.waiting.insert();
+            // There is room: only this side fills the ring, under this lock.
+            state.ring.push(Sqe { user_data: ticket.0, ..sqe }, arg).map_err(broken)?;
+        }
+        Self::ring(session, &state);
+        Ok(Some(tickets))
     }
 
     /// Puts an entry on the ring whose answer nobody wants.
@@ -273,15 +301,24 @@ impl Lane {
 
     fn follow<'a>(&'a self, mut state: Locked<'a>, left: Option<Duration>) -> Locked<'a> {
         let idle = state.wake.is_empty() && state.discard.is_empty();
-        let Some(guard) = state.0.take_if(|_| idle) else {
+        let Some(mut guard) = state.0.take_if(|_| idle) else {
             // Others are to be woken first, and then everything may be different: the caller looks again.
             drop(state);
             return self.lock();
         };
-        Locked(Some(match left {
+        guard.followers += 1;
+        let mut guard = match left {
             None => self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
             Some(left) => self.changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
-        }))
+        };
+        guard.followers -= 1;
+        Locked(Some(guard))
+    }
+
+    fn tell_followers(&self, state: &State) {
+        if state.followers > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Sleeps on the eventfd and on the daemon's life, for everybody on this ring.
@@ -295,7 +332,7 @@ impl Lane {
         state.ring.prepare_sleep();
         state.reap()?;
         // Answers for followers count too: they sleep until told.
-        self.changed.notify_all();
+        self.tell_followers(&state);
         if state.waiting.get(ticket.0).is_none_or(|slot| slot.reply.is_some()) {
             state.ring.awake(false);
             return Ok(state);
@@ -311,7 +348,7 @@ impl Lane {
         state.ring.awake(slept.is_ok() && rang);
         state.led = false;
         let reaped = state.reap();
-        self.changed.notify_all();
+        self.tell_followers(&state);
         if slept.is_ok() && hung_up {
             drop(state);
             session.hung_up();

@@ -3,7 +3,7 @@
 use crate::lane::{Lane, Ticket, broken};
 use crate::session::{Counters, Inner, Session, Spinner, check, lock};
 use stackd_shm::Breach;
-use stackd_shm::abi::{Arg, Opcode, Sqe, ready};
+use stackd_shm::abi::{Arg, FLAG_LAST_SOCKET, Opcode, Sqe, ready};
 use stackd_shm::fifo::{RxReader, SockState, TxWriter};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -58,6 +58,34 @@ impl Sock {
         let sqe = Sqe { opcode: Opcode::Socket as u16, args: [family, kind, 0, 0, 0], ..Sqe::default() };
         let reply = session.inner.call(sqe, Arg::NONE, None)?;
         Self::adopt(session, reply.cqe.result as u32)
+    }
+
+    /// A connected stream in one round trip: socket and connect are submitted together. `None`: not now, for want of room.
+    pub(crate) fn open_connected(
+        session: &Session,
+        addr: SocketAddr,
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<Self>> {
+        let inner = &session.inner;
+        let family = if addr.is_ipv4() { 2 } else { 10 };
+        let socket = Sqe { opcode: Opcode::Socket as u16, args: [family, SOCK_STREAM, 0, 0, 0], ..Sqe::default() };
+        let connect = Sqe { opcode: Opcode::Connect as u16, flags: FLAG_LAST_SOCKET, ..Sqe::default() };
+        let lane = inner.thread_lane()?;
+        let Some([opened, connected]) = lane.submit_linked(inner, socket, connect, &Arg::from_addr(addr))? else {
+            return Ok(None);
+        };
+        let sock = match lane.wait(inner, opened, None).and_then(check) {
+            Ok(reply) => Self::adopt(session, reply.cqe.result as u32),
+            Err(e) => Err(e),
+        };
+        // The second answer is taken in any case, so that nobody else's ticket gets it.
+        let done = match &sock {
+            Ok(_) => lane.wait(inner, connected, deadline).and_then(check).map(drop),
+            Err(_) => lane.wait(inner, connected, None).map(drop),
+        };
+        let sock = sock?;
+        done?;
+        Ok(Some(sock))
     }
 
     /// Wraps the number the daemon gave.

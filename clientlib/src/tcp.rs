@@ -116,8 +116,14 @@ impl TcpConnect {
     /// Connects to the first address that answers.
     pub fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<TcpStream> {
         each_addr(addr, |addr| {
+            let deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
+            if self.is_plain()
+                && let Some(sock) = Sock::open_connected(&self.session, addr, deadline)?
+            {
+                return Ok(TcpStream { sock: Arc::new(sock) });
+            }
             let sock = self.open(addr)?;
-            sock.connect(addr, self.timeout.and_then(|t| Instant::now().checked_add(t)))?;
+            sock.connect(addr, deadline)?;
             Ok(TcpStream { sock: Arc::new(sock) })
         })
     }
@@ -128,6 +134,12 @@ impl TcpConnect {
         stream.write_all(data)?;
         Ok(stream)
     }
+    /// No option is to be set between socket and connect.
+    fn is_plain(&self) -> bool {
+        let Self { session: _, congestion, local, send_buffer, recv_buffer, fast_open, timeout: _ } = self;
+        congestion.is_none() && local.is_none() && send_buffer.is_none() && recv_buffer.is_none() && !fast_open
+    }
+
     /// The socket with its options, not connected.
     pub(crate) fn open(&self, addr: SocketAddr) -> io::Result<Sock> {
         let Self { session, congestion, local, send_buffer, recv_buffer, fast_open, md5, ao, timeout: _ } = self;

@@ -49,6 +49,28 @@ fn bytes_come_back_over_loopback() {
     assert_eq!(daemon.stop().code(), Some(0));
 }
 
+/// Socket and connect travel together: when there is no socket, both fail, and neither answer is left for whoever calls next.
+#[test]
+fn a_socket_too_many_fails_its_connect_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(dir.path(), "[quota]\nsockets = 4\n");
+    let (server, client) = (session(&daemon), session(&daemon));
+    let listener = TcpListener::bind_in(&server, "127.0.0.1:0").expect("bound");
+    let at = listener.local_addr().expect("an address");
+    let more = [(); 2].map(|()| TcpListener::bind_in(&client, "127.0.0.1:0").expect("bound"));
+    let held = TcpStream::connect_in(&client, at).expect("the third socket");
+    let _other = TcpStream::connect_in(&client, at).expect("the fourth");
+    const EMFILE: i32 = 24;
+    for _ in 0..3 {
+        let error = TcpStream::connect_in(&client, at).expect_err("one too many");
+        assert_eq!(error.raw_os_error(), Some(EMFILE));
+        assert_eq!(held.peer_addr().expect("its own answer"), at);
+    }
+    drop(more);
+    let again = TcpStream::connect_in(&client, at).expect("there is room again");
+    assert_eq!(again.peer_addr().expect("connected"), at);
+}
+
 #[test]
 fn nobody_listens_means_refused() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddr
 /// `"stackd\0\1"`: first word of a region and of every attach message.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"stackd\0\x01");
 /// This crate's version of the interface.
-pub const ABI_VERSION: u16 = 3;
+pub const ABI_VERSION: u16 = 4;
 /// Size of a chunk of a FIFO: 64 KiB.
 pub const CHUNK_BYTES: usize = 1 << CHUNK_SHIFT;
 /// log2 of [`CHUNK_BYTES`].
@@ -80,6 +80,11 @@ opcodes! {
 
 /// Connect, Accept: do not wait.
 pub const FLAG_NONBLOCK: u16 = 1;
+/// The entry is for the socket that the last `Socket` entry of this ring made, whatever its `sock` says: the two may be submitted
+/// together. If that one failed, so does this, with EBADF.
+pub const FLAG_LAST_SOCKET: u16 = 2;
+/// The number no socket has: what an entry with [`FLAG_LAST_SOCKET`] is for when there is none.
+pub const NO_SOCKET: u32 = u32::MAX;
 
 /// Readiness bits: Linux's EPOLL* values.
 pub mod ready {

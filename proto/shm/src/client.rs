@@ -34,6 +34,11 @@ impl ClientRing {
         self.sq.push(sqe, arg)
     }
 
+    /// Room for calls, as of now.
+    pub fn free(&mut self) -> Result<u32, Breach> {
+        self.sq.free()
+    }
+
     /// Wakes the daemon if it sleeps. Returns whether a system call was needed.
     pub fn ring(&self) -> bool {
         let must = Asleep(self.region.daemon_asleep()).must_ring();

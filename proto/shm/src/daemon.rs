@@ -8,7 +8,7 @@
 //! before blocking: session.prepare_sleep(); every ring: is_empty()? ; block on session.doorbell(); session.awake();
 //! ```
 
-use crate::abi::{Arg, Cqe, Opcode, Sqe};
+use crate::abi::{Arg, Cqe, FLAG_LAST_SOCKET, NO_SOCKET, Opcode, Sqe};
 use crate::breach::Breach;
 use crate::chunk::ChunkPool;
 use crate::doorbell::Asleep;
@@ -147,6 +147,7 @@ impl DaemonSession {
             owed_here: 0,
             owed_max,
             dirty: false,
+            made: NO_SOCKET,
         }))
     }
 
@@ -260,7 +261,8 @@ impl SockStatus {
 pub struct Call {
     /// What is asked for.
     pub opcode: Opcode,
-    /// The entry, copied once. `sock` is below the region's count (for `Socket`, `Nop`, `PollRemove`, `Cancel` it means nothing).
+    /// The entry, copied once. `sock` is below the region's count (for `Socket`, `Nop`, `PollRemove`, `Cancel` it means nothing), or
+    /// [`NO_SOCKET`] for an entry about a socket that was not made.
     pub sqe: Sqe,
 }
 
@@ -280,6 +282,8 @@ pub struct DaemonRing {
     owed_here: i64,
     owed_max: i64,
     dirty: bool,
+    /// What entries with [`FLAG_LAST_SOCKET`] are for.
+    made: u32,
 }
 
 impl DaemonRing {
@@ -300,15 +304,23 @@ impl DaemonRing {
 
     /// Takes one call, validated; its argument is copied into `arg`.
     pub fn pop(&mut self, arg: &mut Arg) -> Result<Option<Call>, Breach> {
-        let Some(sqe) = self.sq.pop::<Sqe>(arg)? else { return Ok(None) };
+        let Some(mut sqe) = self.sq.pop::<Sqe>(arg)? else { return Ok(None) };
         let opcode = Opcode::from_raw(sqe.opcode).ok_or(Breach::Opcode(sqe.opcode))?;
         if sqe.sock >= self.sockets {
             return Err(Breach::SockRange { sock: sqe.sock, limit: self.sockets });
+        }
+        if sqe.flags & FLAG_LAST_SOCKET != 0 {
+            sqe.sock = self.made;
         }
         if opcode != Opcode::Kick && sqe.user_data != 0 {
             self.owed_here += 1;
         }
         Ok(Some(Call { opcode, sqe }))
+    }
+
+    /// A `Socket` entry was executed: what it made, if anything.
+    pub fn made(&mut self, sock: Option<u32>) {
+        self.made = sock.unwrap_or(NO_SOCKET);
     }
 
     /// Answers. Never waits: what the ring cannot hold is kept here. Ten thousand sockets may become ready in one turn, and a client

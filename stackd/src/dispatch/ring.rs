@@ -126,7 +126,14 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
             return done(core, to, result);
         }
     };
+    let makes = matches!(call, SocketCall::Socket { .. });
     let result = execute(core, now, session, call);
+    if makes && let Some(source) = core.store.ring(session, ring) {
+        source.made(match result {
+            Ok(SocketResult::Socket(number)) => Some(number),
+            _ => None,
+        });
+    }
     done(core, to, result)
 }
 
