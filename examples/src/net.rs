@@ -17,15 +17,27 @@ pub struct StackArgs {
     /// How long a blocked call watches the shared memory before it sleeps, in microseconds.
     #[arg(long, global = true, value_name = "US")]
     pub spin_us: Option<u64>,
+    /// With --native and --spin-us: let others run between two looks, for ends that share a processor. (stackd's clients find out
+    /// by themselves.)
+    #[arg(long = "yield", global = true, requires = "native")]
+    pub yields: bool,
 }
 
 impl StackArgs {
     /// Opens the stack that was asked for.
     pub fn open(&self) -> io::Result<Box<dyn Net>> {
         if self.native {
-            return Ok(Box::new(Native { spin: self.spin_us.is_some_and(|us| us > 0) }));
+            return Ok(Box::new(Native { spin: self.spin() }));
         }
         Ok(Box::new(self.session()?))
+    }
+
+    fn spin(&self) -> Spin {
+        match self.spin_us {
+            None | Some(0) => Spin::No,
+            Some(_) if self.yields => Spin::Yield,
+            Some(_) => Spin::Pause,
+        }
     }
 
     /// Attaches to the daemon.
@@ -97,10 +109,24 @@ impl Stream for stackd_client::TcpStream {
     }
 }
 
+/// Looks between two yields: as stackd's clients, at once and then when about as much time was watched away as two switches take.
+const LOOKS: u32 = 8;
+
+/// What a reader of the kernel's TCP does when nothing is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spin {
+    /// It sleeps.
+    No,
+    /// It looks again.
+    Pause,
+    /// It lets others run, and looks again.
+    Yield,
+}
+
 /// The kernel's TCP. With `spin` a reader polls instead of sleeping, so that both stacks may burn the same CPU for latency.
 #[derive(Debug)]
 struct Native {
-    spin: bool,
+    spin: Spin,
 }
 
 impl Net for Native {
@@ -122,7 +148,7 @@ impl Net for Native {
 #[derive(Debug)]
 struct NativeListener {
     inner: net::TcpListener,
-    spin: bool,
+    spin: Spin,
 }
 
 impl Listener for NativeListener {
@@ -138,21 +164,25 @@ impl Listener for NativeListener {
 #[derive(Debug)]
 struct NativeStream {
     inner: net::TcpStream,
-    spin: bool,
+    spin: Spin,
 }
 
 impl Read for NativeStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if !self.spin {
+        if self.spin == Spin::No {
             return self.inner.read(buf);
         }
-        loop {
+        for look in 0u32.. {
             match rustix::net::recv(&self.inner, &mut *buf, rustix::net::RecvFlags::DONTWAIT) {
                 Ok((n, _)) => return Ok(n),
+                Err(rustix::io::Errno::AGAIN) if self.spin == Spin::Yield && look.is_multiple_of(LOOKS) => {
+                    std::thread::yield_now();
+                }
                 Err(rustix::io::Errno::AGAIN) => std::hint::spin_loop(),
                 Err(e) => return Err(e.into()),
             }
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

@@ -1,10 +1,12 @@
 //! Benchmarks, each paired with native Linux in the same run, arms interleaved.
 
 pub mod pairs;
+pub mod placement;
 pub mod topology;
 
 use anyhow::{Context, Result, ensure};
-use pairs::{Outcome, Pairs};
+use pairs::{Outcome, Pairs, median};
+use placement::Placement;
 use serde_json::Value;
 use std::process::Command;
 use topology::{Arm, Topology};
@@ -18,8 +20,10 @@ pub enum Row {
     BulkCubic,
     /// Bulk between two programs of one machine: through one stackd against Linux loopback.
     BulkLocal,
-    /// One byte each way, both sides spinning.
+    /// One byte each way to a Linux peer, both sides spinning, each arm in its best placement.
     RrSpin,
+    /// The same between two programs of one machine: through one stackd against Linux loopback.
+    RrLocal,
     /// One byte each way, both sides sleeping.
     RrBlock,
     /// Connect, one byte each way, close.
@@ -28,14 +32,14 @@ pub enum Row {
 
 impl Row {
     /// Every row, in the order of the design's table.
-    pub const ALL: [Self; 6] =
-        [Self::BulkBbr, Self::BulkCubic, Self::BulkLocal, Self::RrSpin, Self::RrBlock, Self::Crr];
+    pub const ALL: [Self; 7] =
+        [Self::BulkBbr, Self::BulkCubic, Self::BulkLocal, Self::RrSpin, Self::RrLocal, Self::RrBlock, Self::Crr];
 
     /// Field of the load program's result, unit, and whether less is better.
     fn figure(self) -> (&'static str, &'static str, bool) {
         match self {
             Self::BulkBbr | Self::BulkCubic | Self::BulkLocal => ("gbit_per_second", "Gbit/s", false),
-            Self::RrSpin | Self::RrBlock => ("p50_us", "us", true),
+            Self::RrSpin | Self::RrLocal | Self::RrBlock => ("p50_us", "us", true),
             Self::Crr => ("per_second", "1/s", false),
         }
     }
@@ -46,20 +50,25 @@ impl Row {
         let args: &[&str] = match self {
             Self::BulkBbr => &["bulk", addr, "--seconds", &seconds, "--cc", "bbr"],
             Self::BulkCubic | Self::BulkLocal => &["bulk", addr, "--seconds", &seconds, "--cc", "cubic"],
-            Self::RrSpin => &["--spin-us", "1000000", "rr", addr, "--seconds", &seconds],
-            Self::RrBlock => &["--spin-us", "0", "rr", addr, "--seconds", &seconds],
+            Self::RrSpin | Self::RrLocal | Self::RrBlock => &["rr", addr, "--seconds", &seconds],
             Self::Crr => &["crr", addr, "--count", "5000"],
         };
         args.iter().map(ToString::to_string).collect()
     }
 
-    fn spins(self) -> bool {
-        self == Self::RrSpin
-    }
-
     /// Whether both programs are on stackd's side.
     fn local(self) -> bool {
-        self == Self::BulkLocal
+        matches!(self, Self::BulkLocal | Self::RrLocal)
+    }
+
+    /// What an arm tries before its best is measured. One: nothing is tried.
+    fn placements(self, arm: Arm) -> &'static [Placement] {
+        match (self, arm) {
+            (Self::RrSpin | Self::RrLocal, Arm::Stackd) => placement::WITH_WORKER,
+            (Self::RrSpin | Self::RrLocal, Arm::Native) => placement::TWO_ENDS,
+            (Self::RrBlock, _) => placement::ASLEEP,
+            (Self::BulkBbr | Self::BulkCubic | Self::BulkLocal | Self::Crr, _) => placement::USUAL,
+        }
     }
 }
 
@@ -72,10 +81,15 @@ pub struct Method {
     pub seconds: f64,
 }
 
-/// Measures one row: `pairs` times stackd then native (every second pair the other way round).
+/// Runs of each placement before the best is chosen, and how long they are.
+const SCOUTS: usize = 3;
+const SCOUT_SECONDS: f64 = 0.25;
+
+/// Measures one row: `pairs` times stackd then native (every second pair the other way round), each where it does best.
 pub fn measure(topology: &Topology, row: Row, method: Method) -> Result<Pairs> {
     let (field, unit, less_is_better) = row.figure();
     let mut pairs = Pairs::new(format!("{row:?}"), unit, less_is_better);
+    let best = [best_placement(topology, row, Arm::Stackd)?, best_placement(topology, row, Arm::Native)?];
     for i in 0..method.pairs {
         let mut arms = [Arm::Stackd, Arm::Native];
         if i % 2 == 1 {
@@ -83,19 +97,53 @@ pub fn measure(topology: &Topology, row: Row, method: Method) -> Result<Pairs> {
         }
         let mut outcome = [Outcome::default(); 2];
         for arm in arms {
-            outcome[arm as usize] = run_once(topology, row, arm, field, method.seconds)?;
+            outcome[arm as usize] = run_once(topology, row, arm, best[arm as usize], field, method.seconds)?;
         }
         pairs.push(outcome[Arm::Stackd as usize], outcome[Arm::Native as usize]);
     }
     Ok(pairs)
 }
 
-fn run_once(topology: &Topology, row: Row, arm: Arm, field: &str, seconds: f64) -> Result<Outcome> {
-    let server = topology.server(arm, row.local(), row.spins())?;
-    let mut client: Command = topology.client(arm, row.local())?;
+/// Tries an arm's placements and says what each gave.
+fn best_placement(topology: &Topology, row: Row, arm: Arm) -> Result<Placement> {
+    let (field, unit, less_is_better) = row.figure();
+    let fitting: Vec<Placement> =
+        row.placements(arm).iter().copied().filter(|p| p.fits(topology.cpus().len())).collect();
+    if let [only] = fitting[..] {
+        return Ok(only);
+    }
+    let mut tried = Vec::new();
+    for placement in fitting {
+        let mut values = Vec::new();
+        for _ in 0..SCOUTS {
+            values.push(run_once(topology, row, arm, placement, field, SCOUT_SECONDS)?.value);
+        }
+        tried.push((median(values), placement));
+    }
+    tried.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if !less_is_better {
+        tried.reverse();
+    }
+    for (value, placement) in &tried {
+        println!("  {row:?}, {arm:?}: {value:>9.2} {unit}  {}", placement.name);
+    }
+    tried.first().map(|(_, placement)| *placement).context("no placement fits this machine")
+}
+
+fn run_once(
+    topology: &Topology,
+    row: Row,
+    arm: Arm,
+    placement: Placement,
+    field: &str,
+    seconds: f64,
+) -> Result<Outcome> {
+    topology.place_worker(placement.worker)?;
+    let server = topology.server(arm, row.local(), placement)?;
+    let mut client: Command = topology.client(arm, placement);
     client.args(row.client_args(&server.addr, seconds));
     let busy = topology::cpu_seconds()?;
-    let output = topology.output(arm, row.local(), &mut client)?;
+    let output = topology.output(arm, row.local(), placement, &mut client)?;
     let cpu = topology::cpu_seconds()? - busy;
     ensure!(
         output.status.success(),

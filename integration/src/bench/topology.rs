@@ -1,6 +1,7 @@
 //! Where a benchmark runs: this namespace is the Linux peer; a second one holds the native client, joined by veth; the
 //! daemon's TAP ends in this one.
 
+use super::placement::{self, Placement};
 use crate::bins;
 use crate::daemon::Daemon;
 use crate::ns::Namespace;
@@ -25,6 +26,7 @@ pub struct Topology {
     client_ns: Namespace,
     daemon: Daemon,
     load: PathBuf,
+    cpus: Vec<usize>,
 }
 
 /// A running server. Killed when dropped.
@@ -79,50 +81,60 @@ qdisc = "fq"
 "#
         );
         let daemon = Daemon::start(dir, "bench", &config)?;
-        Ok(Self { client_ns, daemon, load: bins::path("load")? })
+        // Answered by the worker: now its thread runs and has its name.
+        daemon.netctl(&["clients"])?;
+        Ok(Self { client_ns, daemon, load: bins::path("load")?, cpus: placement::cpus()? })
+    }
+
+    /// The CPUs there are.
+    pub fn cpus(&self) -> &[usize] {
+        &self.cpus
+    }
+
+    /// Puts the daemon's worker on a CPU, or lets it go anywhere.
+    pub fn place_worker(&self, cpu: Option<usize>) -> Result<()> {
+        let worker = placement::thread_named(self.daemon.pid(), "shard0")?;
+        placement::bind(Some(worker), cpu, &self.cpus)
     }
 
     /// Starts the load server that belongs to an arm.
-    pub fn server(&self, arm: Arm, local: bool, spin: bool) -> Result<Server> {
+    pub fn server(&self, arm: Arm, local: bool, placement: Placement) -> Result<Server> {
         let mut command = Command::new(&self.load);
+        let on_stackd = (arm, local) == (Arm::Stackd, true);
         let addr = match (arm, local) {
-            (Arm::Stackd, true) => {
-                command.arg("--attach").arg(self.daemon.attach());
-                STACKD_TAP
-            }
-            (Arm::Stackd, false) => {
-                command.arg("--native");
-                PEER_TAP
-            }
-            (Arm::Native, true) => {
-                command.arg("--native");
-                "127.0.0.1"
-            }
-            (Arm::Native, false) => {
-                command.arg("--native");
-                PEER_VETH
-            }
+            (Arm::Stackd, true) => STACKD_TAP,
+            (Arm::Stackd, false) => PEER_TAP,
+            (Arm::Native, true) => "127.0.0.1",
+            (Arm::Native, false) => PEER_VETH,
         };
-        command.args(["--spin-us", if spin { "1000000" } else { "0" }]);
-        let mut child = command.args(["serve", &format!("{addr}:0")]).stdout(Stdio::piped()).spawn()?;
+        if on_stackd {
+            command.arg("--attach").arg(self.daemon.attach());
+        } else {
+            command.arg("--native");
+        }
+        command.args(placement.waits.flags(!on_stackd));
+        command.args(["serve", &format!("{addr}:0")]).stdout(Stdio::piped());
+        let mut child = placement::bound(placement.server, &self.cpus, || Ok(command.spawn()?))?;
         let mut first = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut first)?;
         Ok(Server { child, addr: first.trim().to_owned() })
     }
 
     /// The client command of an arm, its mode still to be appended.
-    pub fn client(&self, arm: Arm, _local: bool) -> Result<Command> {
+    pub fn client(&self, arm: Arm, placement: Placement) -> Command {
         let mut command = Command::new(&self.load);
         match arm {
             Arm::Stackd => command.arg("--attach").arg(self.daemon.attach()),
             Arm::Native => command.arg("--native"),
         };
-        Ok(command)
+        command.args(placement.waits.flags(arm == Arm::Native));
+        command
     }
 
     /// Runs a client where it belongs.
-    pub fn output(&self, arm: Arm, local: bool, command: &mut Command) -> Result<Output> {
-        if arm == Arm::Native && !local { self.client_ns.run(|| Ok(command.output()?)) } else { Ok(command.output()?) }
+    pub fn output(&self, arm: Arm, local: bool, placement: Placement, command: &mut Command) -> Result<Output> {
+        let mut run = || placement::bound(placement.client, &self.cpus, || Ok(command.output()?));
+        if arm == Arm::Native && !local { self.client_ns.run(run) } else { run() }
     }
 
     /// The daemon.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::Value;
 use stackd_integration::bench::pairs::{Outcome, Pairs};
+use stackd_integration::bench::placement;
 use stackd_integration::bench::topology::{Arm, Topology, cpu_seconds};
 use stackd_integration::{bins, ns};
 use std::io::{BufRead, BufReader, Read};
@@ -59,7 +60,8 @@ fn main() -> Result<()> {
 }
 
 fn run_once(topology: &Topology, args: &Args, file: Option<&std::path::Path>) -> Result<Outcome> {
-    let server = topology.server(Arm::Stackd, false, false)?;
+    let usual = placement::USUAL[0];
+    let server = topology.server(Arm::Stackd, false, usual)?;
     let port = server.addr.rsplit_once(':').context("no port")?.1;
     let mut recorder = None;
     if let Some(file) = file {
@@ -77,10 +79,10 @@ fn run_once(topology: &Topology, args: &Args, file: Option<&std::path::Path>) ->
         ensure!(line.contains("waiting"), "netctl said {line:?}");
         recorder = Some((child, says));
     }
-    let mut client = topology.client(Arm::Stackd, false)?;
+    let mut client = topology.client(Arm::Stackd, usual);
     client.args(["bulk", &server.addr, "--seconds", &args.seconds.to_string(), "--cc", &args.cc]);
     let busy = cpu_seconds()?;
-    let output = topology.output(Arm::Stackd, false, &mut client)?;
+    let output = topology.output(Arm::Stackd, false, usual, &mut client)?;
     let cpu = cpu_seconds()? - busy;
     ensure!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), topology.daemon_log());
     if let Some((mut child, mut says)) = recorder {
