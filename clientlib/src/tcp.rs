@@ -136,8 +136,9 @@ impl TcpConnect {
     }
     /// No option is to be set between socket and connect.
     fn is_plain(&self) -> bool {
-        let Self { session: _, congestion, local, send_buffer, recv_buffer, fast_open, timeout: _ } = self;
-        congestion.is_none() && local.is_none() && send_buffer.is_none() && recv_buffer.is_none() && !fast_open
+        let Self { session: _, congestion, local, send_buffer, recv_buffer, fast_open, md5, ao, timeout: _ } = self;
+        let buffers = send_buffer.is_some() || recv_buffer.is_some();
+        congestion.is_none() && local.is_none() && !buffers && !fast_open && md5.is_empty() && ao.is_empty()
     }
 
     /// The socket with its options, not connected.
