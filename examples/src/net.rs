@@ -109,9 +109,6 @@ impl Stream for stackd_client::TcpStream {
     }
 }
 
-/// Looks between two yields: as stackd's clients, at once and then when about as much time was watched away as two switches take.
-const LOOKS: u32 = 8;
-
 /// What a reader of the kernel's TCP does when nothing is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spin {
@@ -172,17 +169,14 @@ impl Read for NativeStream {
         if self.spin == Spin::No {
             return self.inner.read(buf);
         }
-        for look in 0u32.. {
+        loop {
             match rustix::net::recv(&self.inner, &mut *buf, rustix::net::RecvFlags::DONTWAIT) {
                 Ok((n, _)) => return Ok(n),
-                Err(rustix::io::Errno::AGAIN) if self.spin == Spin::Yield && look.is_multiple_of(LOOKS) => {
-                    std::thread::yield_now();
-                }
+                Err(rustix::io::Errno::AGAIN) if self.spin == Spin::Yield => std::thread::yield_now(),
                 Err(rustix::io::Errno::AGAIN) => std::hint::spin_loop(),
                 Err(e) => return Err(e.into()),
             }
         }
-        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 
