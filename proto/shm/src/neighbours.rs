@@ -164,7 +164,7 @@ mod tests {
         let mut n = Neighbours::new(now);
         let (_, yields, blocks) = watch(&mut n, &mut now, MILLI, 3 * MILLI);
         assert!(blocks && yields == 1);
-        assert_eq!(n.next(now), Next::Block, "and at once the next time");
+        assert_eq!(n.next_with(now, || now + NOBODY), Next::Block, "and at once the next time");
         now += SHUN;
         assert!(!watch(&mut n, &mut now, MILLI, NOBODY).2, "later it is tried again");
     }
@@ -173,11 +173,11 @@ mod tests {
     fn a_slice_lost_between_two_looks_counts_as_one_who_works_but_work_of_our_own_does_not() {
         let mut now = Instant::now();
         let mut n = Neighbours::new(now);
-        assert_eq!(n.next(now), Next::Look);
+        assert_eq!(n.next_with(now, || now + NOBODY), Next::Look);
         n.start();
         now += 3 * MILLI;
         assert_eq!(n.next_with(now, || now + NOBODY), Next::Look, "we worked");
         now += 3 * MILLI;
-        assert_eq!(n.next(now), Next::Block, "somebody else did");
+        assert_eq!(n.next_with(now, || now + NOBODY), Next::Block, "somebody else did");
     }
 }
