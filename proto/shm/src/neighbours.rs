@@ -49,6 +49,12 @@ pub struct Neighbours {
     block_until: Option<Instant>,
 }
 
+impl Default for Neighbours {
+    fn default() -> Self {
+        Self::new(Instant::now())
+    }
+}
+
 impl Neighbours {
     /// Nobody known yet.
     pub fn new(now: Instant) -> Self {
@@ -58,6 +64,11 @@ impl Neighbours {
     /// A wait begins, or goes on after work was done: the time since the last look says nothing.
     pub fn start(&mut self) {
         self.last = None;
+    }
+
+    /// [`Neighbours::next`], for who does not need the time for anything else.
+    pub fn look_again(&mut self) -> Next {
+        self.next(Instant::now())
     }
 
     /// A look at `now` found nothing. Pauses, or lets others run.

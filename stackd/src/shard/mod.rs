@@ -128,7 +128,7 @@ impl Shard {
             handles: HashMap::new(),
             figures: Figures::default(),
             idle_since: None,
-            neighbours: Neighbours::new(std::time::Instant::now()),
+            neighbours: Neighbours::default(),
             stop_at: None,
             finished: false,
             rx_buffer: vec![0; device::FRAME_BUFFER].into_boxed_slice(),
@@ -320,7 +320,7 @@ impl Shard {
             std::hint::spin_loop();
             true
         } else {
-            spins && self.neighbours.next(std::time::Instant::now()) == Next::Look
+            spins && self.neighbours.look_again() == Next::Look
         };
         if watch {
             if self.figures.turns.is_multiple_of(u64::from(TURNS_PER_POLL)) {
