@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_bound_thread_stays_where_it_was_put_and_its_neighbours_do_not() -> Result<()> {
         let cpus = cpus()?;
-        let inside = bound(Some(0), &cpus, || super::cpus())?;
+        let inside = bound(Some(0), &cpus, super::cpus)?;
         assert_eq!(inside, cpus[..1]);
         assert_eq!(super::cpus()?, cpus, "only the worker thread was bound");
         Ok(())
