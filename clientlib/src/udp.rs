@@ -7,7 +7,7 @@ use crate::tcp::{common, each_addr};
 use stackd_shm::abi::{Opcode, ready};
 use stackd_shm::fifo::Received;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,4 +104,38 @@ impl UdpSocket {
     pub fn broadcast(&self) -> io::Result<bool> {
         Ok(self.sock.get_int(SOL_SOCKET, SO_BROADCAST)? != 0)
     }
+    /// IP_ADD_MEMBERSHIP, on the interface that has this address of stackd's; unspecified: where the route to the group leads.
+    pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.sock.set(IPPROTO_IP, IP_ADD_MEMBERSHIP, &[group.octets(), interface.octets()].concat())
+    }
+    /// IP_DROP_MEMBERSHIP.
+    pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.sock.set(IPPROTO_IP, IP_DROP_MEMBERSHIP, &[group.octets(), interface.octets()].concat())
+    }
+    /// IPV6_ADD_MEMBERSHIP, on the interface with this number of stackd's; 0: where the route to the group leads.
+    pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        let mreq = [&group.octets()[..], &interface.to_ne_bytes()].concat();
+        self.sock.set(IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &mreq)
+    }
+    /// IPV6_DROP_MEMBERSHIP.
+    pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        let mreq = [&group.octets()[..], &interface.to_ne_bytes()].concat();
+        self.sock.set(IPPROTO_IPV6, IPV6_DROP_MEMBERSHIP, &mreq)
+    }
+    /// UDP_SEGMENT: what is sent is cut into datagrams of this many bytes; 0: into none.
+    pub fn set_segment_size(&self, bytes: u16) -> io::Result<()> {
+        self.sock.set_int(IPPROTO_UDP, UDP_SEGMENT, bytes.into())
+    }
+    /// UDP_GRO: datagrams of one flow and one size that arrive together are received as one.
+    pub fn set_gro(&self, on: bool) -> io::Result<()> {
+        self.sock.set_int(IPPROTO_UDP, UDP_GRO, on.into())
+    }
 }
+
+const IPPROTO_UDP: i32 = 17;
+const IP_ADD_MEMBERSHIP: i32 = 35;
+const IP_DROP_MEMBERSHIP: i32 = 36;
+const IPV6_ADD_MEMBERSHIP: i32 = 20;
+const IPV6_DROP_MEMBERSHIP: i32 = 21;
+const UDP_SEGMENT: i32 = 103;
+const UDP_GRO: i32 = 104;

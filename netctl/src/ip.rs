@@ -14,13 +14,15 @@ mod address;
 mod link;
 mod neighbour;
 mod route;
+mod rule;
 
-const USAGE: &str = "Usage: netctl ip [-4|-6] [-s] [-j] { link | addr | route | neigh } COMMAND ...
+const USAGE: &str = "Usage: netctl ip [-4|-6] [-s] [-j] { link | addr | route | rule | neigh } COMMAND ...
        ip link  [ show [ DEV ] ] | set DEV { up | down | mtu N | address MAC | txqueuelen N | promisc {on|off} }
               | add NAME type { tap | dummy | wire } [ mtu N ] [ KEY VALUE ]... | del DEV
        ip addr  [ show [ dev DEV ] ] | { add | change | replace | del } PREFIX dev DEV [ OPTIONS ] | flush dev DEV
        ip route [ show [ table {main|local|all} ] [ dev DEV ] ] | { add | change | append | replace | del } [TYPE] PREFIX
                 [ via ADDR ] [ dev DEV ] [ src ADDR ] [ metric N ] [ OPTIONS ] | flush | get ADDR [ from ADDR ] [ oif DEV ]
+       ip rule  [ show ] | { add | del } [ from PREFIX ] [ to PREFIX ] [ fwmark MARK[/MASK] ] [ oif DEV ] [ table N ] [ priority N ]
        ip neigh [ show [ dev DEV ] ] | { add | change | replace | del } ADDR [ lladdr MAC ] dev DEV [ nud STATE ] | flush dev DEV";
 
 /// What the flags before the object said.
@@ -91,13 +93,14 @@ pub async fn run(words: &[String], cx: &Context, out: &mut impl Write) -> Result
     }
     // iproute2 takes any prefix of an object's name.
     let is = |name: &str| name.starts_with(object);
-    let objects: [&[&str]; 4] = [&["address"], &["link"], &["route"], &["neighbor", "neighbour"]];
+    let objects: [&[&str]; 5] = [&["address"], &["link"], &["route"], &["neighbor", "neighbour"], &["rule"]];
     let Some(which) = objects.iter().position(|names| names.iter().any(|n| is(n))) else {
         return Err(Failure::usage(format!("Object \"{object}\" is unknown, try \"netctl ip help\".")));
     };
     // The line is checked before the daemon is looked for: a typo is a typo with or without one.
     match which {
         0 => address::run(words, flags, cx, out).await,
+        4 => rule::run(words, flags, cx, out).await,
         1 => link::run(words, flags, cx, out).await,
         2 => route::run(words, flags, cx, out).await,
         _ => neighbour::run(words, flags, cx, out).await,

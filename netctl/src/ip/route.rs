@@ -117,7 +117,7 @@ async fn get(mut words: Words<'_>, flags: Flags, cx: &Context, out: &mut impl Wr
     Ok(())
 }
 
-fn table(text: &str) -> Option<u32> {
+pub(super) fn table(text: &str) -> Option<u32> {
     TABLES.iter().find(|(name, _)| *name == text).map(|(_, n)| *n).or_else(|| text.parse().ok())
 }
 
@@ -165,10 +165,11 @@ pub(super) fn text(r: &Route) -> String {
     put("dev", &r.device);
     put(
         "table",
-        match r.table {
-            255 => "local",
-            253 => "default",
-            _ => "",
+        &match r.table {
+            255 => "local".to_owned(),
+            253 => "default".to_owned(),
+            0 | 254 => String::new(),
+            n => n.to_string(),
         },
     );
     put("proto", if r.protocol == "boot" { "" } else { &r.protocol });

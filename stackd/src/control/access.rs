@@ -53,9 +53,10 @@ pub fn access_of(path: &str) -> Access {
         ("stackd.v1.SocketService", _) => Access::Read,
         ("grpc.health.v1.Health" | "grpc.reflection.v1.ServerReflection", _) => Access::Read,
         ("stackd.v1.SysctlService", "List" | "Get") => Access::Read,
-        ("stackd.v1.NetService", "ListLinks" | "ListAddresses" | "ListRoutes" | "GetRoute" | "ListNeighbours") => {
-            Access::Read
-        }
+        (
+            "stackd.v1.NetService",
+            "ListLinks" | "ListAddresses" | "ListRoutes" | "GetRoute" | "ListNeighbours" | "ListRules",
+        ) => Access::Read,
         ("stackd.v1.QdiscService" | "stackd.v1.CounterService" | "stackd.v1.ClientService", "List") => Access::Read,
         ("stackd.v1.DiagService", "List" | "Watch" | "Summary") => Access::Read,
         ("stackd.v1.DaemonService", "Info" | "Doctor") => Access::Read,

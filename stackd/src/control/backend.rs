@@ -55,6 +55,10 @@ pub enum Command {
     RouteModify(v1::ModifyRouteRequest, Reply<v1::ModifyRouteResponse>),
     /// `ip route get`.
     RouteGet(v1::GetRouteRequest, Reply<v1::GetRouteResponse>),
+    /// `ip rule show`.
+    RuleList(v1::ListRulesRequest, Reply<v1::ListRulesResponse>),
+    /// `ip rule add|del`.
+    RuleModify(v1::ModifyRuleRequest, Reply<v1::ModifyRuleResponse>),
     /// `ip neigh show`.
     NeighbourList(v1::ListNeighboursRequest, Reply<v1::ListNeighboursResponse>),
     /// `ip neigh add|replace|change|del`.

@@ -234,6 +234,33 @@ impl NetService for Service {
             .await?;
         Ok(Response::new(v1::ModifyNeighbourResponse {}))
     }
+
+    async fn list_rules(
+        &self,
+        request: Request<v1::ListRulesRequest>,
+    ) -> Result<Response<v1::ListRulesResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(self.backend.ask(|reply| Command::RuleList(request, reply)).await?))
+    }
+
+    async fn modify_rule(
+        &self,
+        request: Request<v1::ModifyRuleRequest>,
+    ) -> Result<Response<v1::ModifyRuleResponse>, Status> {
+        let request = request.into_inner();
+        check_mode(request.mode())?;
+        let rule = required("rule", request.rule.as_ref())?;
+        address_bits("from", &rule.from, true)?;
+        address_bits("to", &rule.to, true)?;
+        let undo = inverse(request.mode()).map(|mode| v1::ModifyRuleRequest { mode: mode as i32, ..request.clone() });
+        self.backend
+            .change(
+                |reply| Command::RuleModify(request.clone(), reply),
+                |reply| undo.clone().map(|undo| Command::RuleModify(undo, reply)),
+            )
+            .await?;
+        Ok(Response::new(v1::ModifyRuleResponse {}))
+    }
 }
 
 #[tonic::async_trait]

@@ -3,6 +3,7 @@
 mod diag;
 pub mod net;
 pub mod qdisc;
+mod rules;
 mod sysctl;
 
 use super::Shard;
@@ -68,6 +69,8 @@ impl Shard {
             Command::RouteList(request, reply) => tell(reply, net::routes(self.core.stack.ip(), now, &request)),
             Command::RouteModify(request, reply) => tell(reply, net::modify_route(self.core.stack.ip_mut(), &request)),
             Command::RouteGet(request, reply) => tell(reply, net::route_get(self.core.stack.ip(), now, &request)),
+            Command::RuleList(request, reply) => tell(reply, Ok(rules::rules(self.core.stack.ip(), &request))),
+            Command::RuleModify(request, reply) => tell(reply, rules::modify(self.core.stack.ip_mut(), &request)),
             Command::NeighbourList(request, reply) => {
                 tell(reply, net::neighbours(self.core.stack.ip(), now, &request));
             }

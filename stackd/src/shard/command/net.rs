@@ -49,7 +49,7 @@ fn ip(argument: &str, bytes: &[u8]) -> Result<IpAddr, StatusError> {
     }
 }
 
-fn optional_ip(argument: &str, bytes: &[u8]) -> Result<Option<IpAddr>, StatusError> {
+pub(super) fn optional_ip(argument: &str, bytes: &[u8]) -> Result<Option<IpAddr>, StatusError> {
     if bytes.is_empty() { Ok(None) } else { ip(argument, bytes).map(Some) }
 }
 
@@ -264,7 +264,7 @@ pub fn address(addr: IpAddr, prefix_len: u8, port: PortId) -> Address {
     Address { addr, prefix_len, scope: Scope::of(addr), port, secondary: false, deprecated: false }
 }
 
-fn route_to_proto(layer: &IpLayer, now: Instant, r: &Route) -> v1::Route {
+fn route_to_proto(layer: &IpLayer, now: Instant, table: u32, r: &Route) -> v1::Route {
     let Route { dst, kind, gateway, port, src, metric, origin, options } = *r;
     let RouteOptions { congctl, rto_min, initcwnd, initrwnd, advmss, mtu, mtu_lock, hoplimit, quickack, pref } =
         options;
@@ -296,7 +296,7 @@ fn route_to_proto(layer: &IpLayer, now: Instant, r: &Route) -> v1::Route {
         } else {
             v1::Scope::Global
         } as i32,
-        table: TABLE_MAIN,
+        table,
         mtu: mtu.unwrap_or(0),
         advmss: advmss.unwrap_or(0).into(),
         initcwnd: initcwnd.unwrap_or(0),
@@ -326,17 +326,21 @@ pub fn routes(
         let routes = routes.filter(|r| device.is_empty() || r.device == *device).collect();
         return Ok(v1::ListRoutesResponse { routes });
     }
-    let routes = layer
-        .routes()
-        .iter()
-        .filter(|r| only.is_none_or(|p| r.port == Some(p)))
-        .filter(|r| *family == 0 || (*family == 2) == r.dst.addr().is_ipv4())
-        .filter(|r| match *table {
+    let wanted = |n: u32| match *table {
+        0 | TABLE_MAIN | 255 => n == TABLE_MAIN,
+        u32::MAX => true,
+        asked => n == asked,
+    };
+    let in_tables = layer.tables().filter(|(n, _)| wanted(*n)).flat_map(|(n, t)| t.iter().map(move |r| (n, r)));
+    let routes = in_tables
+        .filter(|(_, r)| only.is_none_or(|p| r.port == Some(p)))
+        .filter(|(_, r)| *family == 0 || (*family == 2) == r.dst.addr().is_ipv4())
+        .filter(|(_, r)| match *table {
             0 | TABLE_MAIN => r.kind != RouteType::Local,
             255 => r.kind == RouteType::Local,
             _ => true,
         })
-        .map(|r| route_to_proto(layer, now, r))
+        .map(|(n, r)| route_to_proto(layer, now, n, r))
         .collect();
     Ok(v1::ListRoutesResponse { routes })
 }
@@ -388,7 +392,7 @@ pub fn route_get(
             origin: RouteOrigin::Kernel,
             options: RouteOptions::default(),
         };
-        return Ok(shown(route_to_proto(layer, now, &local), Some(dst)));
+        return Ok(shown(route_to_proto(layer, now, 255, &local), Some(dst)));
     }
     let route = layer.routes().lookup(dst, |r| only.is_none_or(|p| r.port == Some(p))).ok_or_else(|| {
         StatusError::new(Errno::Enetunreach, "no route")
@@ -400,7 +404,7 @@ pub fn route_get(
         (None, None, Some(p)) => layer.addrs().select_source(p, dst, route.gateway.unwrap_or(dst)),
         (None, None, None) => None,
     };
-    let mut found = route_to_proto(layer, now, route);
+    let mut found = route_to_proto(layer, now, TABLE_MAIN, route);
     if let Some((via, _)) = layer.exception(now, dst).gateway {
         found.gateway = octets(via);
     }
@@ -484,6 +488,7 @@ pub fn modify_route(
 ) -> Result<v1::ModifyRouteResponse, StatusError> {
     let asked = request.route.as_ref().ok_or_else(|| StatusError::invalid("route", "", "missing"))?;
     let mode = request.mode();
+    let table = if asked.table == 0 { TABLE_MAIN } else { asked.table };
     if mode == ModifyMode::Delete {
         let dst = ip("destination", &asked.destination)?;
         let len = u8::try_from(asked.prefix_len).ok().and_then(|l| Prefix::new(dst, l));
@@ -497,11 +502,12 @@ pub fn modify_route(
                 && (dev.is_none() || r.port == dev)
                 && (metric == 0 || r.metric == metric)
         };
-        layer.remove_route(dst, same).map_err(|e| route_refused(e, asked))?;
+        layer.remove_route_in(table, dst, same).map_err(|e| route_refused(e, asked))?;
         return Ok(v1::ModifyRouteResponse {});
     }
     let route = route_from_proto(layer, asked)?;
-    let present = layer.routes().iter().any(|r| r.dst == route.dst && r.metric == route.metric);
+    let same = |r: &Route| r.dst == route.dst && r.metric == route.metric;
+    let present = layer.table(table).is_some_and(|t| t.iter().any(same));
     match mode {
         ModifyMode::Unspecified | ModifyMode::Delete => {
             return Err(StatusError::invalid("mode", "unspecified", "nothing to do"));
@@ -512,7 +518,7 @@ pub fn modify_route(
         ModifyMode::Add | ModifyMode::Replace | ModifyMode::Change | ModifyMode::Append => {}
     }
     let replace = matches!(mode, ModifyMode::Replace | ModifyMode::Change);
-    layer.add_route(route, replace).map_err(|e| route_refused(e, asked))?;
+    layer.add_route_in(table, route, replace).map_err(|e| route_refused(e, asked))?;
     Ok(v1::ModifyRouteResponse {})
 }
 
