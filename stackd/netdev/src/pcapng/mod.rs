@@ -1,6 +1,6 @@
 //! A pcapng tee: copies the frames of a device into a bounded queue, and a writer elsewhere takes them out. The data path never waits.
 //!
-//! The format itself is in [`format`], which the control plane's captures of many interfaces use too.
+//! The format itself is in [`mod@format`], which the control plane's captures of many interfaces use too.
 
 pub mod format;
 
