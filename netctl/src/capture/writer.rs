@@ -1,6 +1,6 @@
 //! Where captured bytes go: a file written by a thread of its own, so that a slow disk does not hold the stream from the
 //! daemon back (the daemon would drop frames). A regular file is written through io_uring where the kernel lets us, else by
-//! plain writes; why, with figures: `docs/decisions/` ("the capture writer").
+//! plain writes; which is better is not measured yet (`--writer`).
 //!
 //! One write is under way at a time and chunks hold whole blocks: the file is a valid pcapng at every moment.
 
