@@ -21,6 +21,7 @@
 mod keys;
 mod lane;
 mod options;
+pub mod raw;
 mod session;
 mod socket;
 mod tcp;

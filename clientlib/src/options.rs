@@ -14,6 +14,13 @@ pub(crate) const SO_RCVBUF: i32 = 8;
 pub(crate) const SO_KEEPALIVE: i32 = 9;
 pub(crate) const SO_LINGER: i32 = 13;
 pub(crate) const SO_REUSEPORT: i32 = 15;
+pub(crate) const SO_RCVLOWAT: i32 = 18;
+pub(crate) const SO_RCVTIMEO: i32 = 20;
+pub(crate) const SO_SNDTIMEO: i32 = 21;
+pub(crate) const SO_PEEK_OFF: i32 = 42;
+pub(crate) const SO_BUSY_POLL: i32 = 46;
+pub(crate) const SO_ZEROCOPY: i32 = 60;
+pub(crate) const TCP_INQ: i32 = 36;
 pub(crate) const SO_MAX_PACING_RATE: i32 = 47;
 pub(crate) const IPPROTO_IP: i32 = 0;
 pub(crate) const IP_TTL: i32 = 2;
@@ -38,6 +45,16 @@ pub(crate) const TCP_AO_ADD_KEY: i32 = 38;
 /// What close does with bytes not yet acknowledged: `None`, it sends them in the background; `Some(t)`, as SO_LINGER with `t`;
 /// `Some(0)`, it resets the connection.
 pub type Linger = Option<Duration>;
+
+/// A `struct timeval` as SO_RCVTIMEO takes it; zero means no timeout.
+pub(crate) fn timeval(value: &[u8]) -> Option<Duration> {
+    let (seconds, micros) = value.first_chunk::<16>()?.split_at(8);
+    let seconds = i64::from_ne_bytes(seconds.try_into().ok()?);
+    let micros = i64::from_ne_bytes(micros.try_into().ok()?);
+    // Linux: a negative time does not wait at all; the least that a deadline can say.
+    let Ok(seconds) = u64::try_from(seconds) else { return Some(Duration::from_nanos(1)) };
+    Some(Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(micros).ok()?))
+}
 
 fn too_long(len: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("an option value of {len} bytes; at most {ARG_BYTES} go"))

@@ -133,8 +133,13 @@ pub(crate) struct Spinner<'a> {
 
 impl<'a> Spinner<'a> {
     pub(crate) fn new(session: &'a Inner, deadline: Option<Instant>) -> Self {
+        Self::lasting(session, session.spin(), deadline)
+    }
+
+    /// The same for a time of its own.
+    pub(crate) fn lasting(session: &'a Inner, spin: Duration, deadline: Option<Instant>) -> Self {
         let now = Instant::now();
-        let until = now + session.spin();
+        let until = now.checked_add(spin).unwrap_or(now);
         let until = deadline.map_or(until, |deadline| deadline.min(until));
         let mut neighbours = NEIGHBOURS.get().unwrap_or_else(|| Neighbours::new(now));
         neighbours.start();

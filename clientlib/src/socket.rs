@@ -3,18 +3,24 @@
 use crate::lane::{Lane, Ticket, broken};
 use crate::session::{Counters, Inner, Session, Spinner, check, lock};
 use stackd_shm::Breach;
-use stackd_shm::abi::{Arg, FLAG_LAST_SOCKET, Opcode, Sqe, ready};
+use stackd_shm::abi::{Arg, FLAG_LAST_SOCKET, FLAG_MORE, FLAG_NONBLOCK, Opcode, Sqe, ready};
 use stackd_shm::fifo::{RxReader, SockState, TxWriter};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 const EPIPE: i32 = 32;
-const SOCK_STREAM: u64 = 1;
-const SOCK_DGRAM: u64 = 2;
+const EALREADY: i32 = 114;
+const EINPROGRESS: i32 = 115;
+const SOCK_STREAM: i32 = 1;
+const SOCK_DGRAM: i32 = 2;
+
+fn family(addr: SocketAddr) -> i32 {
+    if addr.is_ipv4() { 2 } else { 10 }
+}
 
 /// An open socket. Closed with its last clone.
 #[derive(Debug)]
@@ -28,8 +34,23 @@ pub(crate) struct Sock {
     /// Nanoseconds; 0: none.
     read_timeout: AtomicU64,
     write_timeout: AtomicU64,
-    read_shut: AtomicBool,
     write_shut: AtomicBool,
+    datagram: bool,
+    listening: AtomicBool,
+    /// The last kick said MSG_MORE.
+    more: AtomicBool,
+    /// SO_RCVLOWAT.
+    lowat: AtomicU32,
+    /// SO_PEEK_OFF; -1: off.
+    peek_off: AtomicI32,
+    /// TCP_INQ.
+    inq: AtomicBool,
+    /// UDP_CORK.
+    corked: AtomicBool,
+    /// SO_BUSY_POLL in microseconds; 0: as the session spins.
+    busy_poll: AtomicU32,
+    pub(crate) gathered: Mutex<Option<crate::raw::Corked>>,
+    pub(crate) zerocopy: Mutex<crate::raw::ZeroCopy>,
 }
 
 impl Drop for Sock {
@@ -46,18 +67,18 @@ impl Sock {
     }
 
     pub(crate) fn open_stream(session: &Session, addr: SocketAddr) -> io::Result<Self> {
-        Self::open(session, addr, SOCK_STREAM)
+        Self::open_raw(session, family(addr), SOCK_STREAM, 0)
     }
 
     pub(crate) fn open_datagram(session: &Session, addr: SocketAddr) -> io::Result<Self> {
-        Self::open(session, addr, SOCK_DGRAM)
+        Self::open_raw(session, family(addr), SOCK_DGRAM, 0)
     }
 
-    fn open(session: &Session, addr: SocketAddr, kind: u64) -> io::Result<Self> {
-        let family = if addr.is_ipv4() { 2 } else { 10 };
-        let sqe = Sqe { opcode: Opcode::Socket as u16, args: [family, kind, 0, 0, 0], ..Sqe::default() };
+    pub(crate) fn open_raw(session: &Session, family: i32, kind: i32, protocol: i32) -> io::Result<Self> {
+        let args = [family as u64, kind as u64, protocol as u64, 0, 0];
+        let sqe = Sqe { opcode: Opcode::Socket as u16, args, ..Sqe::default() };
         let reply = session.inner.call(sqe, Arg::NONE, None)?;
-        Self::adopt(session, reply.cqe.result as u32)
+        Self::wrap(session, reply.cqe.result as u32, kind == SOCK_DGRAM)
     }
 
     /// A connected stream in one round trip: socket and connect are submitted together. `None`: not now, for want of room.
@@ -67,8 +88,8 @@ impl Sock {
         deadline: Option<Instant>,
     ) -> io::Result<Option<Self>> {
         let inner = &session.inner;
-        let family = if addr.is_ipv4() { 2 } else { 10 };
-        let socket = Sqe { opcode: Opcode::Socket as u16, args: [family, SOCK_STREAM, 0, 0, 0], ..Sqe::default() };
+        let args = [family(addr) as u64, SOCK_STREAM as u64, 0, 0, 0];
+        let socket = Sqe { opcode: Opcode::Socket as u16, args, ..Sqe::default() };
         let connect = Sqe { opcode: Opcode::Connect as u16, flags: FLAG_LAST_SOCKET, ..Sqe::default() };
         let lane = inner.thread_lane()?;
         let Some([opened, connected]) = lane.submit_linked(inner, socket, connect, &Arg::from_addr(addr))? else {
@@ -88,8 +109,12 @@ impl Sock {
         Ok(Some(sock))
     }
 
-    /// Wraps the number the daemon gave.
+    /// Wraps the number that the daemon gave an accepted connection.
     pub(crate) fn adopt(session: &Session, id: u32) -> io::Result<Self> {
+        Self::wrap(session, id, false)
+    }
+
+    fn wrap(session: &Session, id: u32, datagram: bool) -> io::Result<Self> {
         let region = &session.inner.region;
         let sock = Self {
             session: session.clone(),
@@ -100,8 +125,17 @@ impl Sock {
             nonblocking: AtomicBool::new(false),
             read_timeout: AtomicU64::new(0),
             write_timeout: AtomicU64::new(0),
-            read_shut: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
+            datagram,
+            listening: AtomicBool::new(false),
+            more: AtomicBool::new(false),
+            lowat: AtomicU32::new(1),
+            peek_off: AtomicI32::new(-1),
+            inq: AtomicBool::new(false),
+            corked: AtomicBool::new(false),
+            busy_poll: AtomicU32::new(0),
+            gathered: Mutex::default(),
+            zerocopy: Mutex::default(),
         };
         Counters::add(&session.inner.counters.sockets);
         Ok(sock)
@@ -120,7 +154,36 @@ impl Sock {
     }
 
     pub(crate) fn connect(&self, addr: SocketAddr, deadline: Option<Instant>) -> io::Result<()> {
-        self.inner().call(self.sqe(Opcode::Connect), &Arg::from_addr(addr), deadline).map(drop)
+        self.connect_with(Some(addr), 0, deadline)
+    }
+
+    /// `None`: AF_UNSPEC.
+    pub(crate) fn connect_with(&self, to: Option<SocketAddr>, flags: u16, deadline: Option<Instant>) -> io::Result<()> {
+        let arg = to.map_or(*Arg::NONE, Arg::from_addr);
+        let sqe = Sqe { flags, ..self.sqe(Opcode::Connect) };
+        if self.datagram {
+            return self.inner().call(sqe, &arg, deadline).map(drop);
+        }
+        // Nobody reads or writes while the streams change.
+        let (mut tx, mut rx) = (lock(&self.tx), lock(&self.rx));
+        let result = self.inner().call(Sqe { flags: FLAG_NONBLOCK, ..sqe }, &arg, None).map(drop);
+        let code = result.as_ref().err().and_then(io::Error::raw_os_error);
+        if to.is_none() || code == Some(EINPROGRESS) {
+            tx.restart();
+            rx.restart();
+            self.more.store(false, Ordering::Relaxed);
+            self.write_shut.store(false, Ordering::Release);
+            if result.is_ok() {
+                self.listening.store(false, Ordering::Relaxed);
+            }
+        }
+        drop((tx, rx));
+        let wait = flags & FLAG_NONBLOCK == 0 && to.is_some() && matches!(code, Some(EINPROGRESS | EALREADY));
+        if !wait {
+            return result;
+        }
+        // The outcome is told by the same call, which waits.
+        self.inner().call(sqe, &arg, deadline).map(drop)
     }
 
     pub(crate) fn name(&self, opcode: Opcode) -> io::Result<SocketAddr> {
@@ -128,14 +191,110 @@ impl Sock {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let (number, read, write) = match how {
-            Shutdown::Read => (0, true, false),
-            Shutdown::Write => (1, false, true),
-            Shutdown::Both => (2, true, true),
-        };
-        self.call(Opcode::Shutdown, [number, 0, 0, 0, 0], Arg::NONE)?;
-        self.read_shut.fetch_or(read, Ordering::AcqRel);
-        self.write_shut.fetch_or(write, Ordering::AcqRel);
+        self.shutdown_raw(match how {
+            Shutdown::Read => 0,
+            Shutdown::Write => 1,
+            Shutdown::Both => 2,
+        })
+    }
+
+    pub(crate) fn shutdown_raw(&self, how: i32) -> io::Result<()> {
+        self.call(Opcode::Shutdown, [i64::from(how) as u64, 0, 0, 0, 0], Arg::NONE)?;
+        if self.listening.load(Ordering::Relaxed) {
+            self.listening.fetch_and(how == 1, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.write_shut.fetch_or(how != 0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    pub(crate) fn is_datagram(&self) -> bool {
+        self.datagram
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_listening(&self, on: bool) {
+        self.listening.store(on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_write_shut(&self) -> bool {
+        self.write_shut.load(Ordering::Acquire)
+    }
+
+    /// SO_RCVLOWAT.
+    pub(crate) fn lowat(&self) -> usize {
+        self.lowat.load(Ordering::Relaxed) as usize
+    }
+
+    /// SO_PEEK_OFF as it stands.
+    pub(crate) fn peek_off(&self) -> i32 {
+        self.peek_off.load(Ordering::Relaxed)
+    }
+
+    /// SO_PEEK_OFF, if it is on.
+    pub(crate) fn peek_offset(&self) -> Option<u64> {
+        u64::try_from(self.peek_off.load(Ordering::Relaxed)).ok()
+    }
+
+    /// socket(7), SO_PEEK_OFF: peeks move the offset on, and removing data moves it back by as much.
+    pub(crate) fn peeked(&self, on: bool, n: usize, peek: bool) {
+        let n = i32::try_from(n).unwrap_or(i32::MAX);
+        let _ = self.peek_off.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |off| match off {
+            ..0 => None,
+            _ if peek && on => Some(off.saturating_add(n)),
+            _ if peek => None,
+            _ => Some(off.saturating_sub(n).max(0)),
+        });
+    }
+
+    /// UDP_CORK.
+    pub(crate) fn is_corked(&self) -> bool {
+        self.corked.load(Ordering::Relaxed)
+    }
+
+    /// Bytes still unread, if TCP_INQ asks for them to be told.
+    pub(crate) fn inq(&self) -> Option<i32> {
+        let on = self.inq.load(Ordering::Relaxed);
+        on.then(|| i32::try_from(lock(&self.rx).available()).unwrap_or(i32::MAX))
+    }
+
+    /// Sets an option, and keeps what of it this side acts upon.
+    pub(crate) fn set_local(&self, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+        let int = value.first_chunk().map(|b| i32::from_ne_bytes(*b));
+        if (level, name) == (crate::raw::SOL_UDP, crate::raw::UDP_CORK) && self.datagram {
+            let on = int.ok_or_else(|| io::Error::from_raw_os_error(crate::raw::EINVAL))? != 0;
+            self.corked.store(on, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.set(level, name, value)?;
+        if (level, name) == (crate::options::IPPROTO_TCP, crate::options::TCP_INQ) {
+            self.inq.store(int == Some(1), Ordering::Relaxed);
+        }
+        if level != crate::options::SOL_SOCKET {
+            return Ok(());
+        }
+        match (name, int) {
+            (crate::options::SO_RCVLOWAT, Some(_)) => {
+                let kept = self.get_int(level, name)?;
+                self.lowat.store(u32::try_from(kept).unwrap_or(1), Ordering::Relaxed);
+            }
+            (crate::options::SO_ZEROCOPY, Some(n)) => lock(&self.zerocopy).on = n == 1,
+            (crate::options::SO_BUSY_POLL, Some(n)) => {
+                self.busy_poll.store(u32::try_from(n).unwrap_or(0), Ordering::Relaxed);
+            }
+            (crate::options::SO_PEEK_OFF, Some(n)) => self.peek_off.store(n, Ordering::Relaxed),
+            (crate::options::SO_RCVTIMEO | crate::options::SO_SNDTIMEO, _) => {
+                let write = name == crate::options::SO_SNDTIMEO;
+                if let Some(time) = crate::options::timeval(value) {
+                    let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                    self.timeout_cell(write).store(ns, Ordering::Relaxed);
+                }
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -170,6 +329,40 @@ impl Sock {
         self.inner().post(self.sqe(Opcode::Kick))
     }
 
+    /// After a write: kicks if need be. A write without MSG_MORE lets go what one with it held back, whoever's kick is still on its way.
+    pub(crate) fn kick_after(&self, kick: bool, more: bool) -> io::Result<()> {
+        let held = self.more.swap(more, Ordering::AcqRel);
+        if kick || held && !more {
+            Counters::add(&self.inner().counters.kicks);
+            let flags = if more { FLAG_MORE } else { 0 };
+            return self.inner().post(Sqe { flags, ..self.sqe(Opcode::Kick) });
+        }
+        Ok(())
+    }
+
+    /// State bits, by one load.
+    pub(crate) fn state(&self) -> u32 {
+        self.state.readiness()
+    }
+
+    /// poll(2): asks the daemon, after telling it what was read and written.
+    pub(crate) fn poll_bits(&self, mask: u32, timeout: Option<Duration>) -> io::Result<u32> {
+        let now = Sqe { flags: FLAG_NONBLOCK, ..self.poll_entry(mask, 0) };
+        let mut bits = self.inner().call(now, Arg::NONE, None)?.cqe.result as u32;
+        if self.has_notice() {
+            bits |= ready::ERR;
+        }
+        if bits != 0 || timeout == Some(Duration::ZERO) {
+            return Ok(bits);
+        }
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        match self.inner().call(self.poll_entry(mask, 0), Arg::NONE, deadline) {
+            Ok(reply) => Ok(reply.cqe.result as u32),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Ok(0),
+            Err(e) => Err(e),
+        }
+    }
+
     /// SO_ERROR: the pending error, cleared.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         let errno = self.get_int(crate::options::SOL_SOCKET, crate::options::SO_ERROR)?;
@@ -181,9 +374,6 @@ impl Sock {
         &self,
         take: impl FnOnce(&mut RxReader) -> Result<(usize, bool), Breach>,
     ) -> io::Result<usize> {
-        if self.read_shut.load(Ordering::Acquire) {
-            return Ok(0);
-        }
         // Before the data: RDHUP means that no more will come than what the next load sees.
         let before = self.state.readiness();
         let (n, kick) = take(&mut lock(&self.rx)).map_err(broken)?;
@@ -194,7 +384,7 @@ impl Sock {
             return Ok(n);
         }
         // What had arrived is read first; then the error; then the end.
-        if before & ready::ERR != 0
+        if before & (ready::ERR | ready::FIN) == ready::ERR
             && let Some(error) = self.take_error()?
         {
             return Err(error);
@@ -254,14 +444,24 @@ impl Sock {
     /// Waits until one of `mask` may hold: spins on shared memory, then asks the daemon and sleeps.
     /// A timeout is WouldBlock, as the kernel's SO_RCVTIMEO is.
     fn wait(&self, mask: u32, deadline: Option<Instant>) -> io::Result<()> {
-        let mut spinner = Spinner::new(self.inner(), deadline);
+        self.wait_for(mask, 0, deadline)
+    }
+
+    /// The same, where a stream is readable only with `least` bytes (0: any, or as the daemon's SO_RCVLOWAT says).
+    pub(crate) fn wait_for(&self, mask: u32, least: usize, deadline: Option<Instant>) -> io::Result<()> {
+        // socket(7), SO_BUSY_POLL: how long to spin before sleeping, for this socket.
+        let spin = match self.busy_poll.load(Ordering::Relaxed) {
+            0 => self.inner().spin(),
+            us => Duration::from_micros(us.into()),
+        };
+        let mut spinner = Spinner::lasting(self.inner(), spin, deadline);
         while spinner.go_on()? {
-            if self.ready_now(mask) {
+            if self.ready_now(mask, least) {
                 return Ok(());
             }
         }
         let lane = self.inner().thread_lane()?;
-        let ticket = lane.submit(self.inner(), self.poll_entry(mask), Arg::NONE)?;
+        let ticket = lane.submit(self.inner(), self.poll_entry(mask, least), Arg::NONE)?;
         match lane.wait(self.inner(), ticket, deadline).and_then(check) {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(io::Error::from_raw_os_error(11)),
@@ -269,21 +469,21 @@ impl Sock {
         }
     }
 
-    fn poll_entry(&self, mask: u32) -> Sqe {
-        Sqe { args: [u64::from(mask), 0, 0, 0, 0], ..self.sqe(Opcode::PollAdd) }
+    fn poll_entry(&self, mask: u32, least: usize) -> Sqe {
+        Sqe { args: [u64::from(mask), least as u64, 0, 0, 0], ..self.sqe(Opcode::PollAdd) }
     }
 
     /// A look at shared memory. IN and OUT of the state word may lag behind our own cursors, so the FIFOs decide; a listener has no
     /// bytes, and finds out by being told.
-    fn ready_now(&self, mask: u32) -> bool {
+    fn ready_now(&self, mask: u32, least: usize) -> bool {
         self.state.readiness() & (ready::ERR | ready::HUP | ready::RDHUP & mask) != 0
-            || mask & ready::IN != 0 && lock(&self.rx).available() > 0
+            || mask & ready::IN != 0 && lock(&self.rx).available() >= least.max(1) as u64
             || mask & ready::OUT != 0 && lock(&self.tx).space() > 0
     }
 
     /// Starts an asynchronous wait on this runtime's reactor ring.
     pub(crate) fn poll_start(self: &Arc<Self>, lane: &Arc<Lane>, mask: u32) -> io::Result<Pending> {
-        let ticket = lane.submit(self.inner(), self.poll_entry(mask), Arg::NONE)?;
+        let ticket = lane.submit(self.inner(), self.poll_entry(mask, 0), Arg::NONE)?;
         Ok(Pending::new(self.session.clone(), Arc::clone(lane), ticket))
     }
 }

@@ -261,7 +261,10 @@ fn call(bed: &mut Bed, r: &mut Reader<'_>) {
             let _ = stack.get_option(now, sock, level, option, &mut out[..n]);
         }
         21 => {
-            let _ = stack.disconnect(sock);
+            let _ = stack.disconnect(now, sock, store);
+            let _ = stack.connect_outcome(now, sock, store);
+            let _ = stack.ioctl(sock, r.pick(&[0x541B, 0x5411, 0x894B, 0x8905, 1]));
+            stack.set_more(now, sock, r.u8() % 2 == 0, store);
         }
         22 => {
             // Offsets that no client may pass.

@@ -45,6 +45,7 @@ table! {
     Enodev, "ENODEV", "No such device", NotFound;
     Einval, "EINVAL", "Invalid argument", InvalidArgument;
     Emfile, "EMFILE", "Too many open files", ResourceExhausted;
+    Enotty, "ENOTTY", "Inappropriate ioctl for device", InvalidArgument;
     Epipe, "EPIPE", "Broken pipe", FailedPrecondition;
     Edom, "EDOM", "Numerical argument out of domain", OutOfRange;
     Enosys, "ENOSYS", "Function not implemented", Unimplemented;

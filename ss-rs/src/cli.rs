@@ -43,6 +43,9 @@ pub struct Args {
     /// Show uid, inode, cookie, shutdown
     #[arg(short = 'e', long)]
     pub extended: bool,
+    /// Show socket options
+    #[arg(long)]
+    pub inet_sockopt: bool,
     /// Show socket memory
     #[arg(short = 'm', long)]
     pub memory: bool,
@@ -252,6 +255,7 @@ fn display(args: &Args, states: state::StateSet, services: Services) -> Options 
         memory: args.memory,
         options: args.options,
         extended: args.extended,
+        sockopt: args.inet_sockopt,
         processes: args.processes,
         one_line: args.oneline,
         no_header: args.no_header,

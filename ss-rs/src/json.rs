@@ -3,7 +3,12 @@
 use serde_json::{Map, Value, json};
 use stackd_proto::v1::{Endpoint, SocketDiag, SocketMemory, TcpInfo, Transport};
 
-use crate::{filter::ip, info, render::timer_name, state};
+use crate::{
+    filter::ip,
+    info,
+    render::{sockopt_names, timer_name},
+    state,
+};
 
 /// One socket with everything the daemon sent.
 pub fn socket(socket: &SocketDiag) -> Value {
@@ -26,6 +31,11 @@ pub fn socket(socket: &SocketDiag) -> Value {
     let Value::Object(map) = &mut out else { return out };
     if !socket.device.is_empty() {
         map.insert("dev".into(), json!(socket.device));
+    }
+    if let Some(options) = &socket.options {
+        let tcp = socket.transport() == Transport::Tcp;
+        let on = sockopt_names(options, tcp).into_iter().filter(|(_, on)| *on).map(|(name, _)| name);
+        map.insert("sockopt".into(), on.collect::<Vec<_>>().into());
     }
     if let Some(timer) = &socket.timer {
         let value =

@@ -2,7 +2,9 @@
 
 use std::{fmt::Write, net::IpAddr};
 
-use stackd_proto::v1::{AddressFamily, Endpoint, SocketDiag, SocketOwner, TcpState, TimerKind, Transport};
+use stackd_proto::v1::{
+    AddressFamily, Endpoint, SocketDiag, SocketOptions, SocketOwner, TcpState, TimerKind, Transport,
+};
 
 use crate::{filter::ip, info, number, services::Services, state};
 
@@ -19,6 +21,8 @@ pub struct Options {
     pub options: bool,
     /// -e.
     pub extended: bool,
+    /// --inet-sockopt.
+    pub sockopt: bool,
     /// -p.
     pub processes: bool,
     /// -O: one line a socket.
@@ -150,6 +154,9 @@ fn rest(socket: &SocketDiag, options: &Options) -> String {
     if options.extended {
         details(&mut out, socket);
     }
+    if options.sockopt {
+        sockopt(&mut out, socket);
+    }
     let mut more = String::new();
     if options.memory
         && let Some(memory) = &socket.memory
@@ -183,6 +190,39 @@ fn owners(out: &mut String, owners: &[SocketOwner]) {
         out.push(')');
     }
     out.push(')');
+}
+
+/// ` inet-sockopt: ( recverr is_icsk ...)`, in `ss`'s words and order; those of other levels, which `ss` does not know, behind them.
+fn sockopt(out: &mut String, socket: &SocketDiag) {
+    out.push_str(" inet-sockopt: (");
+    if let Some(o) = &socket.options {
+        let tcp = socket.transport() == Transport::Tcp;
+        for (name, on) in sockopt_names(o, tcp) {
+            if on {
+                let _ = write!(out, " {name}");
+            }
+        }
+    }
+    out.push(')');
+}
+
+/// Options by name.
+pub fn sockopt_names(o: &SocketOptions, tcp: bool) -> [(&'static str, bool); 13] {
+    [
+        ("recverr", o.receive_error),
+        ("is_icsk", tcp),
+        ("freebind", o.freebind),
+        ("transparent", o.transparent),
+        ("bind_addr_no_port", o.bind_address_no_port),
+        ("reuseaddr", o.reuse_address),
+        ("reuseport", o.reuse_port),
+        ("keepalive", o.keepalive),
+        ("nodelay", o.no_delay),
+        ("cork", o.cork),
+        ("defer_accept", o.defer_accept),
+        ("linger", o.linger),
+        ("broadcast", o.broadcast),
+    ]
 }
 
 fn timer(out: &mut String, socket: &SocketDiag) {

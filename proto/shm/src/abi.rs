@@ -47,7 +47,7 @@ opcodes! {
     Bind = 2;
     /// listen(2): `args[0]` = backlog (i32).
     Listen = 3;
-    /// connect(2): argument = address. Completes when connected or failed; with [`FLAG_NONBLOCK`] at once with EINPROGRESS.
+    /// connect(2): argument = address; family 0 (AF_UNSPEC) or no argument dissolves the association. Completes when connected or failed; with [`FLAG_NONBLOCK`] at once with EINPROGRESS.
     Connect = 4;
     /// accept(2). With [`FLAG_NONBLOCK`] EAGAIN instead of waiting. Result: the new socket's number; `args[0]` = its generation; argument = the peer's address.
     Accept = 5;
@@ -63,28 +63,36 @@ opcodes! {
     GetSockName = 10;
     /// getpeername(2): argument = address.
     GetPeerName = 11;
-    /// One-shot poll: `args[0]` = EPOLL* mask; ERR and HUP are always waited for. Result: the bits that hold.
+    /// One-shot poll: `args[0]` = EPOLL* mask; ERR and HUP are always waited for. `args[1]`: a stream is readable from so many bytes on
+    /// (0: as SO_RCVLOWAT says). Result: the bits that hold. With [`FLAG_NONBLOCK`] at once, 0 when none does.
     PollAdd = 12;
     /// Takes a `PollAdd` back: `args[0]` = its `user_data`. Result 0, or ENOENT when it has completed; the poll itself completes with ECANCELED.
     PollRemove = 13;
-    /// Look at this socket's `tx_head` and `rx_tail`. No completion.
+    /// Look at this socket's `tx_head` and `rx_tail`. No completion. With [`FLAG_MORE`] the last, partial segment is held back.
     Kick = 14;
     /// As `Kick`, with a completion (0): all that was published is known to the stack when it arrives.
     Consumed = 15;
     /// Takes any waiting call back: `args[0]` = its `user_data`. Result 0 or ENOENT.
     Cancel = 16;
+    /// As `Consumed`, for datagrams: result = how many of the records from offset `args[0]` of the send FIFO on were sent. The first one
+    /// that fails ends it: what was published behind it is dropped, and if it was the first, its errno is the result.
+    Flush = 17;
+    /// ioctl(2) on a socket: `args[0]` = SIOCINQ (FIONREAD), SIOCOUTQ, SIOCOUTQNSD or SIOCATMARK. Result 0; `args[0]` = the number.
+    Ioctl = 18;
     /// recvmsg(2) with MSG_ERRQUEUE: `args[0]` = 1 leaves the entry (MSG_PEEK). Result: bytes of data; `args[0]` = bytes of control
     /// messages. Argument: where the packet went (an address), then the control messages, then what of its payload is known, cut to fit.
     ErrQueue = 24;
 }
 
-/// Connect, Accept: do not wait.
+/// Connect, Accept, PollAdd: do not wait.
 pub const FLAG_NONBLOCK: u16 = 1;
 /// The entry is for the socket that the last `Socket` entry of this ring made, whatever its `sock` says: the two may be submitted
 /// together. If that one failed, so does this, with EBADF.
 pub const FLAG_LAST_SOCKET: u16 = 2;
 /// The number no socket has: what an entry with [`FLAG_LAST_SOCKET`] is for when there is none.
 pub const NO_SOCKET: u32 = u32::MAX;
+/// Kick: more will be written at once (MSG_MORE). A later kick without it lets everything go.
+pub const FLAG_MORE: u16 = 4;
 
 /// Readiness bits: Linux's EPOLL* values.
 pub mod ready {
@@ -96,6 +104,8 @@ pub mod ready {
     pub const ERR: u32 = 0x8;
     /// Both directions are finished.
     pub const HUP: u32 = 0x10;
+    /// The peer's FIN was taken in: the stream ended well, even if a reset followed. Nothing to wait for.
+    pub const FIN: u32 = 0x4000_0000;
     /// The peer will send no more (FIN), or reading was shut down. `rx_head` is final once this is seen.
     pub const RDHUP: u32 = 0x2000;
 }
@@ -240,6 +250,15 @@ impl Arg {
         let bytes = self.as_bytes();
         let fixed: &[u8; ADDR_BYTES] = bytes.try_into().map_err(|_| crate::Breach::Address(bytes.len()))?;
         decode_addr(fixed).flatten().ok_or(crate::Breach::Address(bytes.len()))
+    }
+    /// Reads an address that may be missing: nothing at all, or family 0 (AF_UNSPEC).
+    pub fn maybe_addr(&self) -> Result<Option<SocketAddr>, crate::Breach> {
+        let bytes = self.as_bytes();
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let fixed: &[u8; ADDR_BYTES] = bytes.try_into().map_err(|_| crate::Breach::Address(bytes.len()))?;
+        decode_addr(fixed).ok_or(crate::Breach::Address(bytes.len()))
     }
     /// Forgets what it holds.
     pub fn clear(&mut self) {

@@ -185,6 +185,21 @@ impl DaemonSession {
         Some(DaemonSocket { sock, generation, tx, rx, status })
     }
 
+    /// Fresh FIFO halves for a socket whose old ones were dropped: offsets start over, and the client knows. `None`: nobody has the number.
+    pub fn renew_socket(&self, sock: u32) -> Option<(TxReader, RxWriter)> {
+        let used = {
+            let slots = self.lock();
+            slots.used.get(sock as usize / 64).is_some_and(|word| word & (1 << (sock % 64)) != 0)
+        };
+        if !used {
+            return None;
+        }
+        self.region().control(sock)?.kicked.store(0, Ordering::Relaxed);
+        let tx = TxReader::new(Arc::clone(&self.inner.pool), sock)?;
+        let rx = RxWriter::new(Arc::clone(&self.inner.pool), sock)?;
+        Some((tx, rx))
+    }
+
     /// Gives a socket's number back. Its halves must have been dropped. A number that is not in use is left alone.
     pub fn close_socket(&self, sock: u32) {
         let mut slots = self.lock();

@@ -121,6 +121,7 @@ fn shown(flags: &str) -> Options {
         memory: has('m'),
         options: has('o'),
         extended: has('e'),
+        sockopt: false,
         processes: has('p'),
         one_line: has('O'),
         no_header: has('H'),
@@ -207,4 +208,16 @@ fn a_client_cannot_forge_lines_with_its_name() {
     let [mut receiver, _] = pair();
     receiver.owners[0].process.as_mut().unwrap().comm = "x\n\u{1b}[2J".into();
     assert_eq!(table(&[receiver], &shown("np")).lines().count(), 2);
+}
+
+#[test]
+fn socket_options_are_named_as_ss_names_them() {
+    let [mut socket, _] = pair();
+    socket.options =
+        Some(SocketOptions { receive_error: true, bind_address_no_port: true, reuse_port: true, ..Default::default() });
+    let options = Options { sockopt: true, numeric: true, no_header: true, ..Options::default() };
+    let line = table(&[socket.clone()], &options);
+    assert!(line.trim_end().ends_with("inet-sockopt: ( recverr is_icsk bind_addr_no_port reuseport)"), "{line}");
+    socket.options = None;
+    assert!(table(&[socket], &options).trim_end().ends_with("inet-sockopt: ()"));
 }

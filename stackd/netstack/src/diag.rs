@@ -1,5 +1,6 @@
 //! What `ss` and `netctl` see of sockets.
 
+use crate::socket::opts::SockOpts;
 use crate::socket::{Body, Socket, UdpSock};
 use crate::stack::Stack;
 use crate::store::OwnerId;
@@ -120,6 +121,47 @@ pub struct SocketInfo {
     pub tos: u8,
     /// `SO_COOKIE`.
     pub cookie: u64,
+    /// Directions that are shut: 1 receiving, 2 sending (Linux's `sk_shutdown`).
+    pub shutdown: u8,
+    /// Options that are flags.
+    pub options: OptionFlags,
+}
+
+/// Socket options that are on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct OptionFlags {
+    pub reuse_address: bool,
+    pub reuse_port: bool,
+    pub keepalive: bool,
+    pub no_delay: bool,
+    pub cork: bool,
+    pub defer_accept: bool,
+    pub linger: bool,
+    pub broadcast: bool,
+    pub transparent: bool,
+    pub bind_address_no_port: bool,
+    pub receive_error: bool,
+    pub freebind: bool,
+}
+
+impl From<&SockOpts> for OptionFlags {
+    fn from(o: &SockOpts) -> Self {
+        Self {
+            reuse_address: o.reuseaddr,
+            reuse_port: o.reuseport,
+            keepalive: o.keepalive,
+            no_delay: o.nodelay,
+            cork: o.cork,
+            defer_accept: o.defer_accept > 0,
+            linger: o.linger.on,
+            broadcast: o.broadcast,
+            transparent: o.ip.transparent,
+            bind_address_no_port: o.ip.bind_address_no_port,
+            receive_error: o.ip.recverr || o.ip.recverr6,
+            freebind: o.ip.freebind,
+        }
+    }
 }
 
 /// What one owner's sockets use.
@@ -168,6 +210,8 @@ impl Stack {
                 mark: 0,
                 tos: tw.tos,
                 cookie: 0,
+                shutdown: 3,
+                options: OptionFlags::default(),
             }
         });
         let half_open = self.requests.iter().filter_map(move |(_, half)| {
@@ -246,6 +290,8 @@ impl Stack {
             mark: s.opts.mark,
             tos: s.opts.ip.tos,
             cookie: s.cookie,
+            shutdown: shut(s.shut.read, s.shut.write),
+            options: OptionFlags::from(&*s.opts),
         };
         match &s.body {
             Body::TcpClosed => {}
@@ -253,11 +299,14 @@ impl Stack {
                 info.state = DiagState::Listen;
                 (info.recv_q, info.send_q) = (l.accept.len() as u64, u64::from(l.backlog));
             }
-            Body::Udp(UdpSock { drops, .. }) => {
+            Body::Udp(UdpSock { drops, read_shut, write_shut, .. }) => {
+                info.shutdown = shut(*read_shut, *write_shut);
                 info.state = if s.peer.is_some() { DiagState::Established } else { DiagState::Close };
                 info.mem.drops = *drops as u32;
             }
             Body::Tcp(t) => {
+                // The peer's FIN shuts our receiving side, as the program's own word does.
+                info.shutdown = shut(t.read_shut || t.peer_closed || !t.attached, t.write_shut || !t.attached);
                 let cfg = t.config.as_deref().unwrap_or(&self.sysctls.tcp);
                 info.state = if t.attached { t.conn.state().into() } else { DiagState::Close };
                 info.recv_q = t.published.0 - t.consumed;
@@ -280,6 +329,10 @@ impl Stack {
         }
         info
     }
+}
+
+fn shut(read: bool, write: bool) -> u8 {
+    u8::from(read) | u8::from(write) << 1
 }
 
 fn clamp(n: u64) -> u32 {

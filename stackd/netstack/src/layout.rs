@@ -145,3 +145,8 @@ pub fn cc_info(info: CcInfo) -> Vec<u8> {
 fn micros(d: Duration) -> u32 {
     u32::try_from(d.as_micros()).unwrap_or(u32::MAX)
 }
+
+/// `struct sockaddr_in` or `struct sockaddr_in6`.
+pub fn sockaddr(addr: std::net::SocketAddr) -> Vec<u8> {
+    crate::socket::ancillary::sockaddr(addr)
+}

@@ -24,7 +24,7 @@ pub mod sysctl;
 pub mod timer_wheel;
 mod types;
 
-pub use diag::{DiagState, OwnerUsage, SkMem, SocketInfo};
+pub use diag::{DiagState, OptionFlags, OwnerUsage, SkMem, SocketInfo};
 pub use heap_store::{HeapFifo, HeapStore};
 pub use stack::{FastOpenKeys, NewFlow, QdiscError, Recorder, RxMeta, Stack};
 pub use store::{ByteStore, FifoKind, OwnerId};

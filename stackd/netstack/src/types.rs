@@ -22,6 +22,8 @@ impl Readiness {
     pub const ERR: Self = Self(0x008);
     /// Both directions are shut (`EPOLLHUP`).
     pub const HUP: Self = Self(0x010);
+    /// The peer's FIN was taken in, whatever became of the connection since (Linux's `SOCK_DONE`). No bit of `poll(2)`: for those who read.
+    pub const FIN: Self = Self(0x4000_0000);
     /// `EPOLLRDNORM`.
     pub const RDNORM: Self = Self(0x040);
     /// `EPOLLWRNORM`.

@@ -171,6 +171,8 @@ pub enum SocketCall {
     Listen { socket: u32, backlog: i32 },
     /// connect(2).
     Connect { socket: u32, remote: SocketAddr },
+    /// connect(2) to AF_UNSPEC: dissolves the association.
+    Disconnect { socket: u32 },
     /// accept4(2).
     Accept { socket: u32 },
     /// shutdown(2): SHUT_RD = 0, SHUT_WR = 1, SHUT_RDWR = 2.
@@ -189,6 +191,8 @@ pub enum SocketCall {
     Receive { socket: u32, max: u32, peek: bool },
     /// recvmsg(2) with MSG_ERRQUEUE.
     ReceiveError { socket: u32, max: u32, peek: bool },
+    /// ioctl(2): SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK.
+    Ioctl { socket: u32, request: u32 },
     /// poll(2) on one socket, one shot: answers when any of `events` (ERR and HUP always) holds.
     Poll { socket: u32, events: u32 },
 }
@@ -214,6 +218,8 @@ pub enum SocketResult {
     Received { data: Bytes, control: Bytes, from: Option<SocketAddr>, full_length: u64, end_of_stream: bool },
     /// `Poll`: what holds now.
     Ready(u32),
+    /// `Ioctl`.
+    Number(i32),
 }
 
 /// A socket that closed, for `ss -E`.

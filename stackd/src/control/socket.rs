@@ -31,8 +31,6 @@ mod pump;
 
 const POLL_IN: u32 = 1;
 const POLL_OUT: u32 = 4;
-const SOL_SOCKET: i32 = 1;
-const SO_ERROR: i32 = 4;
 /// Most bytes one `Receive` answers; a gRPC message may have 4 MiB.
 const MAX_RECEIVE: u32 = 1 << 20;
 
@@ -248,15 +246,11 @@ impl SocketService for Service {
         match handle.done(SocketCall::Connect { socket: handle.socket, remote }).await {
             Err(error) if error.errno() == Errno::Einprogress && !nonblocking => {
                 handle.poll(POLL_OUT).await?;
-                let asked = SocketCall::GetOption { socket: handle.socket, level: SOL_SOCKET, name: SO_ERROR, max: 4 };
-                if let SocketResult::Option(value) = handle.lease.call(asked).await?
-                    && let Ok(bytes) = <[u8; 4]>::try_from(&*value)
-                    && i32::from_ne_bytes(bytes) != 0
-                {
-                    let error =
-                        StatusError::from_raw(i32::from_ne_bytes(bytes), format!("connecting to {remote} failed"));
-                    return Err(error.argument("remote", remote).into());
-                }
+                // The second call tells the outcome, as connect(2) does of a socket that does not wait.
+                handle
+                    .done(SocketCall::Connect { socket: handle.socket, remote })
+                    .await
+                    .map_err(|error| error.argument("remote", remote))?;
             }
             done => done?,
         }

@@ -26,6 +26,10 @@ const SOCK_STREAM: i32 = 1;
 const SOCK_DGRAM: i32 = 2;
 /// SOCK_NONBLOCK and SOCK_CLOEXEC may be or'ed into the type (socket(2)); both are the client's own business.
 const SOCK_TYPE_MASK: i32 = 0xf;
+const SOCK_FLAGS: i32 = 0o4000 | 0o2_000_000;
+/// Linux's SOCK_PACKET and IPPROTO_MPTCP, the last of their kind.
+const SOCK_TYPE_MAX: i32 = 10;
+const IPPROTO_MAX: i32 = 262;
 const SOL_SOCKET: i32 = 1;
 const SO_REUSEPORT: i32 = 15;
 const IPPROTO_TCP: i32 = 6;
@@ -62,6 +66,11 @@ pub fn execute(core: &mut Core, now: Instant, session: SessionKey, call: SocketC
             core.stack.connect(now, sock, remote, &mut core.store)?;
             // A UDP socket that was not bound is now. (TCP's answer is EINPROGRESS; its port was chosen for this shard.)
             claim_bound(core, now, session, (socket, sock))?;
+            Ok(SocketResult::Done)
+        }
+        SocketCall::Disconnect { socket } => {
+            let sock = core.store.sock(session, socket)?;
+            core.stack.disconnect(now, sock, &mut core.store)?;
             Ok(SocketResult::Done)
         }
         SocketCall::Accept { socket } => {
@@ -103,6 +112,7 @@ pub fn execute(core: &mut Core, now: Instant, session: SessionKey, call: SocketC
         SocketCall::Send { socket, data, to, control } => send(core, now, session, socket, &data, to, &control),
         SocketCall::Receive { socket, max, peek } => receive(core, now, session, socket, max as usize, peek),
         SocketCall::ReceiveError { socket, max, peek } => receive_error(core, session, socket, max as usize, peek),
+        SocketCall::Ioctl { socket, request } => ioctl(core, session, socket, request),
         SocketCall::Poll { socket, events } => {
             let sock = core.store.sock(session, socket)?;
             let ready = core.stack.readiness(sock);
@@ -124,6 +134,12 @@ fn socket(
         AF_INET6 => Domain::V6,
         _ => return Err(Errno::EAFNOSUPPORT),
     };
+    if kind & !(SOCK_TYPE_MASK | SOCK_FLAGS) != 0
+        || kind & SOCK_TYPE_MASK > SOCK_TYPE_MAX
+        || !(0..=IPPROTO_MAX).contains(&protocol)
+    {
+        return Err(Errno::EINVAL);
+    }
     let kind = match (kind & SOCK_TYPE_MASK, protocol) {
         (SOCK_STREAM, 0 | IPPROTO_TCP) => SocketKind::Stream,
         (SOCK_DGRAM, 0 | IPPROTO_UDP) => SocketKind::Dgram,
@@ -132,6 +148,7 @@ fn socket(
     };
     let owner = core.store.admit(session)?;
     let sock = core.stack.socket(now, domain, kind, owner, &mut core.store)?;
+    core.stack.set_uid(sock, core.store.session(session).map_or(u32::MAX, |s| s.process.uid));
     match core.store.adopt(session, sock, kind) {
         Ok(number) => {
             core.store.set_readiness(sock, core.stack.readiness(sock));
@@ -340,6 +357,16 @@ fn receive_error(
     let mut data = entry.payload;
     data.truncate(max);
     Ok(SocketResult::Received { data: data.into(), control, from: entry.to, full_length, end_of_stream: false })
+}
+
+fn ioctl(core: &mut Core, session: SessionKey, number: u32, request: u32) -> Result<SocketResult, Errno> {
+    let sock = core.store.sock(session, number)?;
+    if let Some(value) = core.stack.ioctl(sock, request)? {
+        return Ok(SocketResult::Number(value));
+    }
+    // SIOCINQ of a datagram socket, udp(7): "the size of the next pending datagram". Its bytes are the store's.
+    let fifo = core.stack.fifo(sock).ok_or(Errno::EBADF)?;
+    Ok(SocketResult::Number(core.store.next_datagram_len(fifo).unwrap_or(0) as i32))
 }
 
 /// An errno as the control plane says it.

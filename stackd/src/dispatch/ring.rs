@@ -5,7 +5,7 @@ use super::{Core, execute};
 use crate::control::backend::{SocketCall, SocketResult};
 use crate::store::SessionKey;
 use stackd_base::{Errno, Instant};
-use stackd_shm::abi::{Arg, Cqe, FLAG_NONBLOCK, Opcode};
+use stackd_shm::abi::{Arg, Cqe, FLAG_MORE, FLAG_NONBLOCK, Opcode};
 use stackd_shm::{Breach, Call};
 
 /// A client that reads while we look can make us look again; not for ever.
@@ -39,7 +39,7 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
     let call = match opcode {
         Opcode::Kick => {
             core.store.count_call(session);
-            return kick(core, now, session, number);
+            return kick_with(core, now, session, number, Some(sqe.flags & FLAG_MORE != 0));
         }
         Opcode::Nop => return done(core, to, Ok(SocketResult::Done)),
         Opcode::Consumed => {
@@ -49,7 +49,13 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
         Opcode::PollAdd => {
             core.store.count_call(session);
             kick(core, now, session, number)?;
-            wait::begin(core, now, session, number, Wait { kind: WaitKind::Poll(args[0] as u32), answer: to });
+            if !waits {
+                let result = execute(core, now, session, SocketCall::Poll { socket: number, events: args[0] as u32 });
+                return done(core, to, result);
+            }
+            let least = u32::try_from(args[1]).unwrap_or(u32::MAX);
+            let kind = WaitKind::Poll { events: args[0] as u32, least };
+            wait::begin(core, now, session, number, Wait { kind, answer: to });
             return Ok(());
         }
         Opcode::PollRemove | Opcode::Cancel => {
@@ -57,7 +63,7 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
             let found = core.store.take_wait(session, |w| {
                 let named =
                     matches!(w.answer, Answer::Ring { ring: r, user_data, .. } if r == ring && user_data == args[0]);
-                named && (!polls_only || matches!(w.kind, WaitKind::Poll(_)))
+                named && (!polls_only || matches!(w.kind, WaitKind::Poll { .. }))
             });
             let result = match found {
                 Some(wait) => {
@@ -72,13 +78,19 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
         Opcode::Bind => SocketCall::Bind { socket: number, local: arg.addr()? },
         Opcode::Listen => SocketCall::Listen { socket: number, backlog: args[0] as i32 },
         Opcode::Connect => {
-            let result = execute(core, now, session, SocketCall::Connect { socket: number, remote: arg.addr()? });
+            let result = match arg.maybe_addr()? {
+                Some(remote) => execute(core, now, session, SocketCall::Connect { socket: number, remote }),
+                None => {
+                    kick(core, now, session, number)?;
+                    execute(core, now, session, SocketCall::Disconnect { socket: number })
+                }
+            };
             return match result {
                 Err(Errno::EINPROGRESS) if waits => {
                     wait::begin(core, now, session, number, Wait { kind: WaitKind::Connect, answer: to });
                     Ok(())
                 }
-                result => done(core, to, result),
+                result => done_with(core, session, number, to, result),
             };
         }
         Opcode::Accept => {
@@ -87,8 +99,17 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
                     wait::begin(core, now, session, number, Wait { kind: WaitKind::Accept, answer: to });
                     Ok(())
                 }
-                result => done(core, to, result),
+                result => done_with(core, session, number, to, result),
             };
+        }
+        Opcode::Flush => {
+            core.store.count_call(session);
+            let sent = flush(core, now, session, number, args[0])?;
+            return done_with(core, session, number, to, sent.map(SocketResult::Sent));
+        }
+        Opcode::Ioctl => {
+            kick(core, now, session, number)?;
+            SocketCall::Ioctl { socket: number, request: args[0] as u32 }
         }
         Opcode::Shutdown => {
             // What was published before is sent before the FIN, kicked or not.
@@ -134,6 +155,20 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
             _ => None,
         });
     }
+    done_with(core, session, number, to, result)
+}
+
+/// Answers. The state word is brought up to date first: a client that has the answer finds there what the call changed.
+fn done_with(
+    core: &mut Core,
+    session: SessionKey,
+    number: u32,
+    to: Answer,
+    result: Result<SocketResult, Errno>,
+) -> Result<(), Breach> {
+    if let Ok(sock) = core.store.sock(session, number) {
+        core.store.set_readiness(sock, core.stack.readiness(sock));
+    }
     done(core, to, result)
 }
 
@@ -144,12 +179,26 @@ fn done(core: &mut Core, to: Answer, result: Result<SocketResult, Errno>) -> Res
 
 /// Tells the stack what the client did to a socket's FIFO.
 pub fn kick(core: &mut Core, now: Instant, session: SessionKey, number: u32) -> Result<(), Breach> {
+    kick_with(core, now, session, number, None)
+}
+
+/// As [`kick`]; `more`: with or without MSG_MORE, when a write says so.
+fn kick_with(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    number: u32,
+    more: Option<bool>,
+) -> Result<(), Breach> {
     // A kick may cross a close on its way: no breach.
     let Ok(sock) = core.store.sock(session, number) else { return Ok(()) };
     let Some(fifo) = core.stack.fifo(sock) else {
         core.store.take_idle_kick(session, number);
         return Ok(());
     };
+    if more == Some(true) {
+        core.stack.set_more(now, sock, true, &mut core.store);
+    }
     for _ in 0..LOOKS {
         let moved = core.store.poll_shared(fifo)?;
         core.store.count_sent(session, moved.bytes.0);
@@ -165,7 +214,11 @@ pub fn kick(core: &mut Core, now: Instant, session: SessionKey, number: u32) -> 
             }
         }
         if moved.datagrams {
-            send_datagrams(core, now, sock, fifo)?;
+            let (_, error) = send_datagrams(core, now, sock, fifo, 0)?;
+            if let Some(error) = error {
+                // Nobody waits for the outcome: the next call reports it, as one does for what an ICMP message said.
+                core.stack.set_error(sock, error);
+            }
             // It may have been bound by sending; see `send` of the other transport.
             let _ = super::claim_bound(core, now, session, (number, sock));
         }
@@ -173,23 +226,56 @@ pub fn kick(core: &mut Core, now: Instant, session: SessionKey, number: u32) -> 
             break;
         }
     }
+    if more == Some(false) {
+        core.stack.set_more(now, sock, false, &mut core.store);
+    }
     Ok(())
 }
 
+/// Sends what was published. How many datagrams went out that start at `from` or later. The first of those that fails ends it, and what is
+/// behind it is dropped; one before `from` has nobody who waits for it, and stops none.
 fn send_datagrams(
     core: &mut Core,
     now: Instant,
     sock: stackd_base::SockId,
     fifo: stackd_base::FifoId,
-) -> Result<(), Breach> {
+    from: u64,
+) -> Result<(u64, Option<Errno>), Breach> {
     let (mut control, mut data) = (Vec::new(), Vec::new());
+    let (mut sent, mut failed) = (0, None);
     while let Some(datagram) = core.store.next_datagram(fifo, &mut control, &mut data)? {
-        if let Err(error) = core.stack.send_message(now, sock, datagram.to, &control, &data, &mut core.store) {
-            core.store.set_error(sock, error);
+        let asked = datagram.data.start > from;
+        if failed.is_none() || !asked {
+            match core.stack.send_message(now, sock, datagram.to, &control, &data, &mut core.store) {
+                Ok(_) => sent += u64::from(asked),
+                Err(error) if asked => failed = Some(error),
+                Err(error) => core.stack.set_error(sock, error),
+            }
         }
         core.store.datagram_sent(fifo, datagram.end);
     }
-    Ok(())
+    Ok((sent, failed))
+}
+
+/// Sends the datagrams that wait and says what became of those from `from` on.
+fn flush(
+    core: &mut Core,
+    now: Instant,
+    session: SessionKey,
+    number: u32,
+    from: u64,
+) -> Result<Result<u64, Errno>, Breach> {
+    let Ok(sock) = core.store.sock(session, number) else { return Ok(Err(Errno::EBADF)) };
+    let Some(fifo) = core.stack.fifo(sock) else { return Ok(Err(Errno::EOPNOTSUPP)) };
+    let moved = core.store.poll_shared(fifo)?;
+    core.store.count_sent(session, moved.bytes.0);
+    let (sent, failed) = send_datagrams(core, now, sock, fifo, from)?;
+    let _ = super::claim_bound(core, now, session, (number, sock));
+    kick(core, now, session, number)?;
+    Ok(match failed {
+        Some(error) if sent == 0 => Err(error),
+        _ => Ok(sent),
+    })
 }
 
 /// Writes a completion.
@@ -219,6 +305,8 @@ pub(super) fn answer(
             None => cqe.result = -(Errno::EINVAL as i32),
         },
         Ok(SocketResult::Ready(bits)) => cqe.result = bits as i32,
+        Ok(SocketResult::Number(n)) => cqe.args[0] = i64::from(n) as u64,
+        Ok(SocketResult::Sent(n)) => cqe.result = i32::try_from(n).unwrap_or(i32::MAX),
         Ok(SocketResult::Done) => {}
         // Of a ring's calls only `ErrQueue` gives data this way.
         Ok(SocketResult::Received { data, control, from, .. }) => {
@@ -231,7 +319,7 @@ pub(super) fn answer(
             arg = Arg::from_bytes(&bytes).unwrap_or_default();
         }
         // Calls that only gRPC makes, for bytes that a ring's client moves itself.
-        Ok(SocketResult::Names { .. } | SocketResult::Sent(_)) => {
+        Ok(SocketResult::Names { .. }) => {
             cqe.result = -(Errno::EINVAL as i32);
         }
     }

@@ -130,7 +130,13 @@ fn a_poll_waits_until_its_bits_hold() {
     let (a, b) = (w.session(1), w.session(2));
     let (client, server) = w.pair(a, b);
     let (reply, mut answer) = tokio::sync::oneshot::channel();
-    begin(&mut w.core, w.now, b, server, Wait { kind: WaitKind::Poll(1), answer: Answer::Grpc(reply) });
+    begin(
+        &mut w.core,
+        w.now,
+        b,
+        server,
+        Wait { kind: WaitKind::Poll { events: 1, least: 0 }, answer: Answer::Grpc(reply) },
+    );
     assert!(answer.try_recv().is_err(), "nothing to read yet");
     w.call(a, SocketCall::Send { socket: client, data: Bytes::from_static(b"x"), to: None, control: Bytes::new() })
         .expect("sent");

@@ -25,8 +25,8 @@ pub enum Answer {
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitKind {
-    /// Any of these EPOLL* bits.
-    Poll(u32),
+    /// Any of these EPOLL* bits; a stream is readable from `least` bytes on (0: as SO_RCVLOWAT says).
+    Poll { events: u32, least: u32 },
     /// The end of a handshake.
     Connect,
     /// A connection to accept.
@@ -50,8 +50,9 @@ pub fn mask(events: u32) -> u32 {
 impl WaitKind {
     fn wants(self, ready: Readiness) -> bool {
         let bits = match self {
-            Self::Poll(events) => mask(events),
-            Self::Connect => mask(Readiness::OUT.0),
+            Self::Poll { events, .. } => mask(events),
+            // Whatever happens may be its end.
+            Self::Connect => return true,
             Self::Accept => mask(Readiness::IN.0),
         };
         ready.0 & bits != 0
@@ -64,8 +65,7 @@ pub fn begin(core: &mut Core, now: Instant, session: SessionKey, number: u32, wa
         Ok(sock) => sock,
         Err(error) => return complete(core, wait.answer, Err(error)),
     };
-    let ready = core.stack.readiness(sock);
-    if let Some(wait) = try_finish(core, now, session, number, sock, ready, wait)
+    if let Some(wait) = try_finish(core, now, session, number, sock, wait)
         && let Err((wait, error)) = core.store.add_wait(session, number, wait)
     {
         complete(core, wait.answer, Err(error));
@@ -81,8 +81,7 @@ pub fn socket_event(core: &mut Core, now: Instant, event: SockEvent) {
         return;
     }
     for wait in core.store.take_waits(session, number) {
-        let ready = core.stack.readiness(sock);
-        if let Some(wait) = try_finish(core, now, session, number, sock, ready, wait)
+        if let Some(wait) = try_finish(core, now, session, number, sock, wait)
             && let Err((wait, error)) = core.store.add_wait(session, number, wait)
         {
             complete(core, wait.answer, Err(error));
@@ -97,17 +96,20 @@ fn try_finish(
     session: SessionKey,
     number: u32,
     sock: SockId,
-    ready: Readiness,
     wait: Wait,
 ) -> Option<Wait> {
+    let ready = match wait.kind {
+        WaitKind::Poll { least, .. } if least > 0 => core.stack.readiness_from(sock, least),
+        WaitKind::Poll { .. } | WaitKind::Connect | WaitKind::Accept => core.stack.readiness(sock),
+    };
     if !wait.kind.wants(ready) {
         return Some(wait);
     }
     let result = match wait.kind {
-        WaitKind::Poll(events) => Ok(SocketResult::Ready(ready.0 & mask(events))),
-        WaitKind::Connect => match core.stack.take_error(sock) {
-            Some(error) => Err(error),
-            None => Ok(SocketResult::Done),
+        WaitKind::Poll { events, .. } => Ok(SocketResult::Ready(ready.0 & mask(events))),
+        WaitKind::Connect => match core.stack.connect_outcome(now, sock, &mut core.store) {
+            Err(Errno::EINPROGRESS) => return Some(wait),
+            result => result.map(|()| SocketResult::Done),
         },
         WaitKind::Accept => match execute(core, now, session, SocketCall::Accept { socket: number }) {
             // Somebody else took it: wait on.

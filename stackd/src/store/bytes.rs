@@ -227,6 +227,15 @@ impl Store {
         .unwrap_or(Err(Errno::EBADF))
     }
 
+    /// Length of the datagram that a client without shared memory reads next.
+    pub fn next_datagram_len(&mut self, fifo: FifoId) -> Option<usize> {
+        match &mut self.fifo(fifo)?.bytes {
+            Bytes::Heap(b) => b.1.read_datagram(0, true).map(|r| r.full),
+            // One with shared memory looks for itself.
+            Bytes::Shared(_) => None,
+        }
+    }
+
     /// The pieces of a range of a send buffer, for a device. False: part of it was released meanwhile.
     pub fn tx_pieces(&mut self, fifo: FifoId, range: Range<u64>, out: &mut Pieces) -> bool {
         let Some(f) = self.fifo(fifo) else { return false };
@@ -309,6 +318,12 @@ impl ByteStore for Store {
             s.usage.heap_bytes = s.usage.heap_bytes.saturating_sub(held);
             if let Some(socket) = s.sockets.get_mut(number) {
                 socket.fifo = None;
+                // The client holds the socket still: it may connect again, and reads nothing of the old stream.
+                if socket.known
+                    && let Transport::Shared(shared) = &s.transport
+                {
+                    socket.spare = shared.memory.renew_socket(number).map(Box::new);
+                }
             }
         }
         self.reap(session, number);

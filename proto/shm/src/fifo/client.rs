@@ -63,6 +63,11 @@ impl TxWriter {
         Ok(Self { half: Half::new(region, sock, Direction::Tx)?, head: 0 })
     }
 
+    /// The socket gets a new stream (it connects again): offsets start over. Before the `Connect` that makes it.
+    pub fn restart(&mut self) {
+        self.head = 0;
+    }
+
     /// Bytes that can be written now.
     pub fn space(&self) -> u64 {
         self.half.control().tx_limit.load(Ordering::Acquire).saturating_sub(self.head)
@@ -172,6 +177,11 @@ impl RxReader {
     /// For a socket the daemon just opened under this number.
     pub fn new(region: Arc<Region>, sock: u32) -> Result<Self, Breach> {
         Ok(Self { half: Half::new(region, sock, Direction::Rx)?, tail: 0 })
+    }
+
+    /// As [`TxWriter::restart`].
+    pub fn restart(&mut self) {
+        self.tail = 0;
     }
 
     /// Bytes that can be read now.

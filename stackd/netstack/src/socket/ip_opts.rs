@@ -167,14 +167,33 @@ impl IpOpts {
         ports: &dyn Interfaces,
     ) -> Result<Effect, Errno> {
         if option == name::IP_MULTICAST_IF {
+            if cx.tcp {
+                return Err(Errno::EINVAL);
+            }
             self.set_multicast_if(value, ports)?;
             return Ok(Effect::None);
         }
-        let n = int_or_byte(value)?;
+        // Linux reads no value as 0 where the option checks no length of its own.
+        let unchecked = matches!(
+            option,
+            name::IP_TOS
+                | name::IP_MTU
+                | name::IP_MTU_DISCOVER
+                | name::IP_RECVERR
+                | name::IP_PKTINFO
+                | name::IP_RECVTTL
+                | name::IP_RECVTOS
+                | name::IP_RECVORIGDSTADDR
+                | name::IP_BIND_ADDRESS_NO_PORT
+        );
+        let n = if value.is_empty() && unchecked { 0 } else { int_or_byte(value)? };
+        if matches!(option, name::IP_UNICAST_IF | name::IP_LOCAL_PORT_RANGE) && value.len() != 4 {
+            return Err(Errno::EINVAL);
+        }
         let dgram = |ok: bool| if ok { Ok(()) } else { Err(Errno::ENOPROTOOPT) };
         match option {
             // The ECN bits belong to TCP.
-            name::IP_TOS => self.tos = n as u8,
+            name::IP_TOS => self.tos = n as u8 & if cx.tcp { !3 } else { !0 },
             name::IP_TTL => self.ttl = if n == -1 { None } else { Some(within(n, 1, 255)? as u8) },
             name::IP_MTU_DISCOVER => self.mtu_discover = Some(MtuDiscover::from_int(n)?),
             name::IP_FREEBIND => self.freebind = n != 0,
@@ -231,12 +250,26 @@ impl IpOpts {
         value: &[u8],
         ports: &dyn Interfaces,
     ) -> Result<Effect, Errno> {
-        let n = int(value)?;
+        let n = match int(value) {
+            Ok(n) => n,
+            // Linux reads less than an int as 0 here.
+            Err(_) if option == name::IPV6_DONTFRAG => 0,
+            // What is not known is so whatever its length.
+            Err(short) => {
+                return self.clone().set_ipv6(cx, option, &[0; 4], ports).and(Err(short)).map_err(|e| match e {
+                    Errno::ENOPROTOOPT => e,
+                    _ => short,
+                });
+            }
+        };
         match option {
             name::IPV6_V6ONLY if cx.bound => return Err(Errno::EINVAL),
             name::IPV6_V6ONLY => self.v6only = n != 0,
             name::IPV6_UNICAST_HOPS => self.hops = if n == -1 { None } else { Some(within(n, 0, 255)? as u8) },
-            name::IPV6_TCLASS => self.tclass = if n == -1 { 0 } else { within(n, 0, 255)? as u8 },
+            name::IPV6_TCLASS => {
+                let class = if n == -1 { 0 } else { within(n, 0, 255)? as u8 };
+                self.tclass = class & if cx.tcp { !3 } else { !0 };
+            }
             name::IPV6_MTU_DISCOVER => self.mtu_discover6 = Some(MtuDiscover::from_int(n)?),
             name::IPV6_DONTFRAG => self.dontfrag = n != 0,
             name::IPV6_MINHOPCOUNT => self.minhops = within(n, 0, 255)? as u8,
@@ -251,11 +284,12 @@ impl IpOpts {
             name::IPV6_MULTICAST_HOPS if cx.tcp => return Err(Errno::ENOPROTOOPT),
             name::IPV6_MULTICAST_HOPS => self.mcast_hops = if n == -1 { 1 } else { within(n, 0, 255)? as u8 },
             name::IPV6_MULTICAST_LOOP => self.mcast_loop6 = within(n, 0, 1)? == 1,
-            name::IPV6_MULTICAST_ALL => self.mcast_all6 = within(n, 0, 1)? == 1,
+            name::IPV6_MULTICAST_ALL => self.mcast_all6 = n != 0,
             name::IPV6_MULTICAST_IF if cx.tcp => return Err(Errno::ENOPROTOOPT),
             name::IPV6_MULTICAST_IF => {
                 self.mcast_if6 = if n == 0 { None } else { Some(existing(n, ports, Errno::ENODEV)?) }
             }
+            name::IPV6_UNICAST_IF if value.len() != 4 => return Err(Errno::EINVAL),
             name::IPV6_UNICAST_IF => self.unicast_if = index_from_network_order(n, ports)?,
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -365,7 +399,16 @@ mod tests {
             (addr == IpAddr::from([10, 0, 0, 1])).then_some(PortId(2))
         }
     }
-    const CX: Context = Context { domain: Domain::V6, tcp: false, bound: false, wmem_max: 0, rmem_max: 0 };
+    const CX: Context = Context {
+        domain: Domain::V6,
+        tcp: false,
+        bound: false,
+        wmem_max: 0,
+        rmem_max: 0,
+        closed: true,
+        privileged: true,
+        lowat_max: 0,
+    };
 
     #[test]
     fn the_multicast_interface_is_named_by_address_or_number() {

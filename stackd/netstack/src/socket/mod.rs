@@ -6,6 +6,7 @@ pub mod ip_opts;
 pub mod opts;
 pub mod ports;
 pub mod requests;
+mod socket_opts;
 pub mod table;
 pub mod timewait;
 
@@ -27,6 +28,8 @@ use std::sync::Arc;
 pub struct Socket {
     /// Whom it is accounted to.
     pub owner: OwnerId,
+    /// Its owner's user: who may share a port (`SO_REUSEPORT`), and do what takes privileges (0).
+    pub uid: u32,
     /// Family it was made for.
     pub domain: Domain,
     /// Its bytes.
@@ -37,6 +40,12 @@ pub struct Socket {
     pub peer: Option<SocketAddr>,
     /// How it holds its local port.
     pub binding: Binding,
+    /// What of its local address the program chose.
+    pub locks: Locks,
+    /// A connect was begun whose outcome no call has told yet (Linux's `SS_CONNECTING`).
+    pub connecting: bool,
+    /// `shutdown` of a socket that is neither connected nor listening: it fails, and yet it shows (as Linux).
+    pub shut: Shut,
     /// Options; a child shares its listener's until one of them changes.
     pub opts: Arc<SockOpts>,
     /// `SO_ERROR`.
@@ -70,6 +79,24 @@ pub enum Binding {
     Claim,
     /// Without one.
     Hold(Hold),
+}
+
+/// What of a local address `bind` chose (Linux's `SOCK_BINDADDR_LOCK`, `SOCK_BINDPORT_LOCK`): it survives a disconnect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Locks {
+    /// The address.
+    pub addr: bool,
+    /// The port.
+    pub port: bool,
+}
+
+/// Directions that are shut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Shut {
+    /// `SHUT_RD`.
+    pub read: bool,
+    /// `SHUT_WR`.
+    pub write: bool,
 }
 
 /// What a socket is.
@@ -255,11 +282,15 @@ impl Socket {
         };
         Self {
             owner,
+            uid: 0,
             domain,
             fifo: None,
             local: SocketAddr::new(any, 0),
             peer: None,
             binding: Binding::None,
+            locks: Locks::default(),
+            connecting: false,
+            shut: Shut::default(),
             opts,
             error: None,
             readiness: Readiness::EMPTY,

@@ -26,18 +26,35 @@ pub mod name {
     pub const SO_PRIORITY: i32 = 12;
     pub const SO_LINGER: i32 = 13;
     pub const SO_REUSEPORT: i32 = 15;
+    pub const SO_DEBUG: i32 = 1;
+    pub const SO_NO_CHECK: i32 = 11;
+    pub const SO_BSDCOMPAT: i32 = 14;
+    pub const SO_PASSCRED: i32 = 16;
     pub const SO_RCVLOWAT: i32 = 18;
     pub const SO_SNDLOWAT: i32 = 19;
+    pub const SO_RCVTIMEO: i32 = 20;
+    pub const SO_SNDTIMEO: i32 = 21;
     pub const SO_BINDTODEVICE: i32 = 25;
+    pub const SO_PEERNAME: i32 = 28;
+    pub const SO_TIMESTAMP: i32 = 29;
     pub const SO_ACCEPTCONN: i32 = 30;
     pub const SO_SNDBUFFORCE: i32 = 32;
     pub const SO_RCVBUFFORCE: i32 = 33;
+    pub const SO_PASSSEC: i32 = 34;
+    pub const SO_TIMESTAMPNS: i32 = 35;
     pub const SO_MARK: i32 = 36;
+    pub const SO_TIMESTAMPING: i32 = 37;
     pub const SO_PROTOCOL: i32 = 38;
     pub const SO_DOMAIN: i32 = 39;
+    pub const SO_RXQ_OVFL: i32 = 40;
+    pub const SO_PEEK_OFF: i32 = 42;
+    pub const SO_SELECT_ERR_QUEUE: i32 = 45;
+    pub const SO_BUSY_POLL: i32 = 46;
     pub const SO_MAX_PACING_RATE: i32 = 47;
     pub const SO_MEMINFO: i32 = 55;
     pub const SO_COOKIE: i32 = 57;
+    pub const SO_ZEROCOPY: i32 = 60;
+    pub const SO_TXTIME: i32 = 61;
     pub const SO_BINDTOIFINDEX: i32 = 62;
 
     pub const TCP_NODELAY: i32 = 1;
@@ -54,10 +71,13 @@ pub mod name {
     pub const TCP_QUICKACK: i32 = 12;
     pub const TCP_CONGESTION: i32 = 13;
     pub const TCP_MD5SIG: i32 = 14;
+    pub const TCP_THIN_LINEAR_TIMEOUTS: i32 = 16;
+    pub const TCP_THIN_DUPACK: i32 = 17;
     pub const TCP_USER_TIMEOUT: i32 = 18;
     pub const TCP_FASTOPEN: i32 = 23;
     pub const TCP_NOTSENT_LOWAT: i32 = 25;
     pub const TCP_CC_INFO: i32 = 26;
+    pub const TCP_ULP: i32 = 31;
     pub const TCP_FASTOPEN_CONNECT: i32 = 30;
     pub const TCP_MD5SIG_EXT: i32 = 32;
     pub const TCP_FASTOPEN_KEY: i32 = 33;
@@ -67,6 +87,7 @@ pub mod name {
     pub const TCP_AO_DEL_KEY: i32 = 39;
     pub const TCP_AO_INFO: i32 = 40;
     pub const TCP_AO_GET_KEYS: i32 = 41;
+    pub const TCP_RTO_MAX_MS: i32 = 44;
 
     pub const IP_TOS: i32 = 1;
     pub const IP_TTL: i32 = 2;
@@ -158,8 +179,23 @@ pub struct SockOpts {
     pub sndbuf: Option<u32>,
     /// Likewise.
     pub rcvbuf: Option<u32>,
-    pub priority: u8,
+    pub priority: u32,
     pub mark: u32,
+    /// `SO_DEBUG`: kept and shown, as in Linux, where it does nothing either.
+    pub debug: bool,
+    /// `SO_NO_CHECK`: UDP over IPv4 is sent without checksum.
+    pub no_check: bool,
+    /// `SO_RCVTIMEO`, `SO_SNDTIMEO` (seconds, microseconds). The waiting is the client's.
+    pub rcvtimeo: (i64, i64),
+    pub sndtimeo: (i64, i64),
+    /// `SO_PEEK_OFF`; -1: off. The peeking is the client's.
+    pub peek_off: i32,
+    /// `SO_SELECT_ERR_QUEUE`: an entry in the error queue is `POLLPRI` too.
+    pub select_err_queue: bool,
+    /// `SO_BUSY_POLL`, microseconds. The spinning is the client's.
+    pub busy_poll: i32,
+    /// `SO_ZEROCOPY`: `MSG_ZEROCOPY` is honoured. Its notices are the client's.
+    pub zerocopy: bool,
     pub device: Option<PortId>,
     pub rcvlowat: u32,
     /// Bytes a second; `u64::MAX` = none.
@@ -186,6 +222,9 @@ pub struct SockOpts {
     pub user_timeout: u32,
     pub notsent_lowat: Option<u32>,
     pub inq: bool,
+    pub thin_linear: bool,
+    /// `TCP_RTO_MAX_MS`.
+    pub rto_max_ms: Option<u32>,
     /// Connections of data in SYNs that may wait for the end of their handshakes.
     pub fastopen_qlen: u32,
     pub fastopen_connect: bool,
@@ -208,6 +247,14 @@ impl Default for SockOpts {
             rcvbuf: None,
             priority: 0,
             mark: 0,
+            debug: false,
+            no_check: false,
+            rcvtimeo: (0, 0),
+            sndtimeo: (0, 0),
+            peek_off: -1,
+            select_err_queue: false,
+            busy_poll: 0,
+            zerocopy: false,
             device: None,
             rcvlowat: 1,
             max_pacing_rate: u64::MAX,
@@ -227,6 +274,8 @@ impl Default for SockOpts {
             user_timeout: 0,
             notsent_lowat: None,
             inq: false,
+            thin_linear: false,
+            rto_max_ms: None,
             fastopen_qlen: 0,
             fastopen_connect: false,
             fastopen_no_cookie: false,
@@ -264,11 +313,17 @@ pub struct Context {
     pub wmem_max: u32,
     /// `net.core.rmem_max`.
     pub rmem_max: u32,
+    /// Neither connected, connecting nor listening.
+    pub closed: bool,
+    /// Its owner may do what Linux asks `CAP_NET_ADMIN` for.
+    pub privileged: bool,
+    /// Largest `SO_RCVLOWAT`: half of what the receive buffer may become.
+    pub lowat_max: u32,
 }
 
 /// Linux's floors: `SOCK_MIN_SNDBUF` and `SOCK_MIN_RCVBUF`.
-const MIN_SNDBUF: u32 = 4608;
-const MIN_RCVBUF: u32 = 2304;
+pub(super) const MIN_SNDBUF: u32 = 4608;
+pub(super) const MIN_RCVBUF: u32 = 2304;
 
 /// An `int` as programs pass it.
 pub fn int(value: &[u8]) -> Result<i32, Errno> {
@@ -303,7 +358,7 @@ impl SockOpts {
     ) -> Result<Effect, Errno> {
         match level {
             name::SOL_SOCKET => self.set_socket(cx, option, value, ports),
-            name::SOL_TCP if cx.tcp => self.set_tcp(option, value, congestion),
+            name::SOL_TCP if cx.tcp => self.set_tcp(cx, option, value, congestion),
             name::SOL_IP => self.ip.set_ip(cx, option, value, ports),
             name::SOL_IPV6 if cx.domain == Domain::V6 => self.ip.set_ipv6(cx, option, value, ports),
             name::SOL_UDP if !cx.tcp => self.ip.set_udp(option, value),
@@ -311,103 +366,26 @@ impl SockOpts {
         }
     }
 
-    fn set_socket(&mut self, cx: Context, option: i32, value: &[u8], ports: &dyn Interfaces) -> Result<Effect, Errno> {
-        if option == name::SO_BINDTODEVICE {
-            let end = value.iter().position(|&b| b == 0).unwrap_or(value.len()).min(15);
-            self.device = match &value[..end] {
-                [] => None,
-                bytes => {
-                    let text = core::str::from_utf8(bytes).map_err(|_| Errno::ENODEV)?;
-                    Some(ports.named(text).ok_or(Errno::ENODEV)?)
-                }
-            };
-            return Ok(Effect::Claim);
-        }
-        let n = int(value)?;
-        match option {
-            name::SO_REUSEADDR => {
-                self.reuseaddr = n != 0;
-                return Ok(Effect::Claim);
-            }
-            name::SO_REUSEPORT => {
-                self.reuseport = n != 0;
-                return Ok(Effect::Claim);
-            }
-            name::SO_BROADCAST => self.broadcast = n != 0,
-            name::SO_OOBINLINE => self.oobinline = n != 0,
-            name::SO_KEEPALIVE => {
-                self.keepalive = n != 0;
-                return Ok(Effect::Connection);
-            }
-            name::SO_LINGER => {
-                let seconds = value.get(4..8).ok_or(Errno::EINVAL).and_then(int)?;
-                self.linger = Linger { on: n != 0, seconds: seconds.max(0) as u32 };
-            }
-            // socket(7): "The kernel doubles this value (to allow space for bookkeeping overhead)".
-            name::SO_SNDBUF => {
-                self.sndbuf = Some((n.max(0) as u32).min(cx.wmem_max).saturating_mul(2).max(MIN_SNDBUF));
-                return Ok(Effect::Connection);
-            }
-            name::SO_RCVBUF => {
-                self.rcvbuf = Some((n.max(0) as u32).min(cx.rmem_max).saturating_mul(2).max(MIN_RCVBUF));
-                return Ok(Effect::Connection);
-            }
-            // Forcing is CAP_NET_ADMIN's; the shell has no such notion of its clients.
-            name::SO_SNDBUFFORCE | name::SO_RCVBUFFORCE => return Err(Errno::EPERM),
-            name::SO_PRIORITY => self.priority = within(n, 0, 6).map_err(|_| Errno::EPERM)? as u8,
-            name::SO_MARK => self.mark = n as u32,
-            name::SO_RCVLOWAT => {
-                self.rcvlowat = match n {
-                    ..0 => i32::MAX as u32,
-                    0 => 1,
-                    _ => n as u32,
-                };
-                return Ok(Effect::Connection);
-            }
-            name::SO_MAX_PACING_RATE => {
-                self.max_pacing_rate = match value.first_chunk::<8>() {
-                    Some(b) => u64::from_ne_bytes(*b),
-                    None if n == -1 => u64::MAX,
-                    None => u64::from(n as u32),
-                };
-                return Ok(Effect::Connection);
-            }
-            name::SO_BINDTOIFINDEX => {
-                let found = |p: &PortId| ports.exists(*p);
-                self.device = match within(n, 0, i32::MAX)? {
-                    0 => None,
-                    n => Some(Some(PortId(n)).filter(found).ok_or(Errno::ENODEV)?),
-                };
-                return Ok(Effect::Claim);
-            }
-            name::SO_TYPE
-            | name::SO_PROTOCOL
-            | name::SO_DOMAIN
-            | name::SO_ERROR
-            | name::SO_ACCEPTCONN
-            | name::SO_SNDLOWAT
-            | name::SO_COOKIE
-            | name::SO_MEMINFO => return Err(Errno::ENOPROTOOPT),
-            _ => return Err(Errno::ENOPROTOOPT),
-        }
-        Ok(Effect::None)
-    }
-
     fn set_tcp(
         &mut self,
+        cx: Context,
         option: i32,
         value: &[u8],
         congestion: impl Fn(&str) -> Result<&'static str, Errno>,
     ) -> Result<Effect, Errno> {
         if option == name::TCP_CONGESTION {
             let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
-            let text = core::str::from_utf8(&value[..end]).map_err(|_| Errno::EINVAL)?;
-            if text.is_empty() {
+            let text = core::str::from_utf8(&value[..end]).map_err(|_| Errno::ENOENT)?;
+            if value.is_empty() {
                 return Err(Errno::EINVAL);
             }
             let known = congestion(text)?;
             self.congestion = Some(known);
             return Ok(Effect::Congestion(known));
+        }
+        if option == name::TCP_ULP {
+            // No upper layer protocol is built in: as a Linux without its modules.
+            return Err(if value.is_empty() { Errno::EINVAL } else { Errno::ENOENT });
         }
         let n = int(value)?;
         match option {
@@ -426,7 +404,9 @@ impl SockOpts {
             name::TCP_KEEPCNT => self.keepcnt = Some(within(n, 1, 127)?),
             name::TCP_SYNCNT => self.syncnt = Some(within(n, 1, 127)? as u8),
             name::TCP_LINGER2 => self.linger2 = if n == 0 { None } else { Some(n.clamp(-1, 120)) },
-            name::TCP_DEFER_ACCEPT => self.defer_accept = n.max(0) as u32,
+            // tcp(7): in seconds, rounded up to what a number of SYN-ACKs takes.
+            name::TCP_DEFER_ACCEPT => self.defer_accept = seconds_of(repeats_in(n.max(0) as u32)),
+            name::TCP_WINDOW_CLAMP if n == 0 && !cx.closed => return Err(Errno::EINVAL),
             name::TCP_WINDOW_CLAMP => {
                 self.window_clamp = if n == 0 { 0 } else { (n.max(0) as u32).max(MIN_RCVBUF / 2) }
             }
@@ -437,6 +417,10 @@ impl SockOpts {
             name::TCP_USER_TIMEOUT => self.user_timeout = within(n, 0, i32::MAX)?,
             name::TCP_NOTSENT_LOWAT => self.notsent_lowat = Some(n as u32),
             name::TCP_INQ => self.inq = within(n, 0, 1)? == 1,
+            name::TCP_THIN_LINEAR_TIMEOUTS => self.thin_linear = within(n, 0, 1)? == 1,
+            // Linux removed what it did with early retransmit, and kept the option.
+            name::TCP_THIN_DUPACK => drop(within(n, 0, 1)?),
+            name::TCP_RTO_MAX_MS => self.rto_max_ms = Some(within(n, 1000, 120_000)?),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(Effect::Connection)
@@ -447,20 +431,7 @@ impl SockOpts {
         let flag = |b: bool| Some(OptionValue::Int(i32::from(b)));
         let number = |n: u32| Some(OptionValue::Int(n as i32));
         match (level, option) {
-            (name::SOL_SOCKET, name::SO_REUSEADDR) => flag(self.reuseaddr),
-            (name::SOL_SOCKET, name::SO_REUSEPORT) => flag(self.reuseport),
-            (name::SOL_SOCKET, name::SO_BROADCAST) => flag(self.broadcast),
-            (name::SOL_SOCKET, name::SO_OOBINLINE) => flag(self.oobinline),
-            (name::SOL_SOCKET, name::SO_KEEPALIVE) => flag(self.keepalive),
-            (name::SOL_SOCKET, name::SO_LINGER) => {
-                Some(OptionValue::Pair(i32::from(self.linger.on), self.linger.seconds as i32))
-            }
-            (name::SOL_SOCKET, name::SO_PRIORITY) => number(u32::from(self.priority)),
-            (name::SOL_SOCKET, name::SO_MARK) => number(self.mark),
-            (name::SOL_SOCKET, name::SO_RCVLOWAT) => number(self.rcvlowat),
-            (name::SOL_SOCKET, name::SO_SNDLOWAT) => number(1),
-            (name::SOL_SOCKET, name::SO_BINDTOIFINDEX) => number(self.device.map_or(0, |p| p.0)),
-            (name::SOL_SOCKET, name::SO_MAX_PACING_RATE) => Some(OptionValue::Long(self.max_pacing_rate)),
+            (name::SOL_SOCKET, _) => self.get_socket(option),
             (name::SOL_TCP, _) if cx.tcp => match option {
                 name::TCP_NODELAY => flag(self.nodelay),
                 name::TCP_CORK => flag(self.cork),
@@ -468,6 +439,9 @@ impl SockOpts {
                 name::TCP_WINDOW_CLAMP => number(self.window_clamp),
                 name::TCP_USER_TIMEOUT => number(self.user_timeout),
                 name::TCP_INQ => flag(self.inq),
+                name::TCP_THIN_LINEAR_TIMEOUTS => flag(self.thin_linear),
+                name::TCP_THIN_DUPACK => number(0),
+                name::TCP_ULP => Some(OptionValue::Bytes(Vec::new())),
                 name::TCP_QUICKACK => flag(self.quickack),
                 _ => None,
             },
@@ -475,6 +449,30 @@ impl SockOpts {
             _ => None,
         }
     }
+}
+
+/// Repetitions of a SYN-ACK (1 s, doubling) that fit into `seconds`: Linux's `secs_to_retrans`.
+pub fn repeats_in(seconds: u32) -> u32 {
+    if seconds == 0 {
+        return 0;
+    }
+    let (mut repeats, mut timeout, mut period) = (1, 1u32, 1u32);
+    while seconds > period && repeats < 255 {
+        repeats += 1;
+        timeout = (timeout * 2).min(120);
+        period += timeout;
+    }
+    repeats
+}
+
+/// How long so many repetitions take: Linux's `retrans_to_secs`.
+fn seconds_of(repeats: u32) -> u32 {
+    let (mut timeout, mut period) = (1u32, 0u32);
+    for _ in 0..repeats {
+        period += timeout;
+        timeout = (timeout * 2).min(120);
+    }
+    period
 }
 
 /// A value on its way to a program.
@@ -518,7 +516,16 @@ impl OptionValue {
 mod tests {
     use super::*;
 
-    const CX: Context = Context { domain: Domain::V6, tcp: true, bound: false, wmem_max: 212_992, rmem_max: 212_992 };
+    const CX: Context = Context {
+        domain: Domain::V6,
+        tcp: true,
+        bound: false,
+        wmem_max: 212_992,
+        rmem_max: 212_992,
+        closed: true,
+        privileged: false,
+        lowat_max: 3 << 20,
+    };
 
     struct Nothing;
     impl Interfaces for Nothing {

@@ -21,6 +21,8 @@ pub struct Claim {
     pub reuseaddr: bool,
     /// `SO_REUSEPORT`.
     pub reuseport: bool,
+    /// Whose the socket is: only one user's sockets share a port that way.
+    pub uid: u32,
     /// In LISTEN: `SO_REUSEADDR` does not share a port with it.
     pub listening: bool,
 }
@@ -38,13 +40,14 @@ impl Claim {
         }
     }
 
-    /// Linux's `inet_csk_bind_conflict`, without user ids: all sockets of a stack belong to programs it serves alike.
+    /// Linux's `inet_csk_bind_conflict`. socket(7), SO_REUSEPORT: "To prevent port hijacking, all of the processes binding to the same
+    /// address must have the same effective UID."
     fn conflicts(&self, other: &Self) -> bool {
-        if !self.overlaps(other) || (self.reuseport && other.reuseport) {
+        if !self.overlaps(other) || (self.reuseport && other.reuseport && self.uid == other.uid) {
             return false;
         }
-        let shared = self.reuseaddr && other.reuseaddr;
-        !shared || other.listening || self.listening
+        // One of them may listen: whoever comes second finds the other listening.
+        !(self.reuseaddr && other.reuseaddr) || other.listening
     }
 }
 
@@ -237,6 +240,7 @@ mod tests {
             device: None,
             reuseaddr: false,
             reuseport: false,
+            uid: 0,
             listening: false,
         }
     }
@@ -264,9 +268,9 @@ mod tests {
         let b = Claim { reuseaddr: true, ..claim(2, "0.0.0.0") };
         t.claim(80, a).expect("free");
         t.claim(80, b).expect("both reuse");
-        t.update(80, Claim { listening: true, ..a }).expect_err("b is bound there: listen collides");
+        t.update(80, Claim { listening: true, ..a }).expect("b is only bound there");
+        t.update(80, Claim { listening: true, ..b }).expect_err("a listens: a second one collides");
         t.release(80, b.sock);
-        t.update(80, Claim { listening: true, ..a }).expect("alone");
         assert_eq!(t.claim(80, b), Err(Errno::EADDRINUSE));
     }
 
@@ -276,6 +280,8 @@ mod tests {
         t.claim(80, Claim { reuseport: true, listening: true, ..claim(1, "0.0.0.0") }).expect("free");
         assert_eq!(t.claim(80, claim(2, "0.0.0.0")), Err(Errno::EADDRINUSE));
         t.claim(80, Claim { reuseport: true, listening: true, ..claim(2, "0.0.0.0") }).expect("group");
+        let other = Claim { reuseport: true, uid: 1000, ..claim(3, "0.0.0.0") };
+        assert_eq!(t.claim(80, other), Err(Errno::EADDRINUSE), "another user's");
     }
 
     #[test]

@@ -5,12 +5,12 @@ use crate::demux::{FlowEntry, FlowKey, Waiting, canonical, flow_shard};
 use crate::socket::ip_opts::IpOpts;
 use crate::socket::opts::SockOpts;
 use crate::socket::ports::{Claim, Hold, PortRange};
-use crate::socket::{Binding, Body, Listener, Socket, TcpSock, UdpSock};
+use crate::socket::{Binding, Body, Listener, Locks, Socket, TcpSock, UdpSock};
 use crate::store::{ByteStore, FifoKind, OwnerId};
 use crate::types::{Domain, Readiness, Shutdown, SocketKind};
 use stackd_base::{Errno, FifoId, Instant, Mib, Rng, SockId};
+use stackd_tcp::Connection;
 use stackd_tcp::record::Start;
-use stackd_tcp::{Connection, State};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -59,7 +59,10 @@ impl Stack {
         if s.binding != Binding::None || !matches!(s.body, Body::TcpClosed | Body::Udp(_)) {
             return Err(Errno::EINVAL);
         }
-        let addr = family_checked(s, addr, Errno::EINVAL)?;
+        let addr = match family_checked(s, addr, Errno::EINVAL) {
+            Err(Errno::ENETUNREACH) => return Err(Errno::EINVAL),
+            checked => checked?,
+        };
         let free = match addr.ip() {
             IpAddr::V4(_) => s.opts.ip.freebind || s.opts.ip.transparent || self.sysctls.net.nonlocal_bind,
             IpAddr::V6(_) => s.opts.ip.freebind || s.opts.ip.transparent || self.sysctls.net.nonlocal_bind_v6,
@@ -69,13 +72,22 @@ impl Stack {
             return Err(Errno::EADDRNOTAVAIL);
         }
         if addr.port() == 0 && s.opts.ip.bind_address_no_port && s.kind() == SocketKind::Stream {
-            self.sockets.get_mut(sock).ok_or(Errno::EBADF)?.local = addr;
+            let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
+            s.local = addr;
+            s.locks = Locks { addr: !ip.is_unspecified(), port: false };
             return Ok(());
         }
         let port = self.claim_port(sock, addr)?;
         let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
         s.local = SocketAddr::new(ip, port);
         s.binding = Binding::Claim;
+        s.locks = Locks { addr: !ip.is_unspecified(), port: addr.port() != 0 };
+        if let IpAddr::V6(six) = ip
+            && !six.is_unspecified()
+        {
+            // Linux: who names an address of IPv6 has chosen IPv6.
+            Arc::make_mut(&mut s.opts).ip.v6only = true;
+        }
         if s.kind() == SocketKind::Dgram {
             self.udp_refile(sock);
         }
@@ -187,7 +199,10 @@ impl Stack {
         store: &mut S,
     ) -> Result<(), Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
-        let mut to = family_checked(s, addr, Errno::EAFNOSUPPORT)?;
+        let mut to = match s.kind() {
+            SocketKind::Stream => family_checked(s, addr, Errno::EINVAL)?,
+            SocketKind::Dgram => datagram_peer(s, addr)?,
+        };
         if to.ip().is_unspecified() {
             // As Linux: connecting to "any" is connecting to this host.
             to.set_ip(if to.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
@@ -195,10 +210,15 @@ impl Stack {
         match &s.body {
             Body::Udp(_) => return self.udp_connect(now, sock, to),
             Body::Listen(_) => return Err(Errno::EISCONN),
-            Body::Tcp(t) if t.conn.state() == State::SynSent => return Err(Errno::EALREADY),
-            Body::Tcp(t) if t.attached => return Err(Errno::EISCONN),
-            // A failed attempt may be repeated.
-            Body::Tcp(_) | Body::TcpClosed => {}
+            Body::Tcp(_) if s.connecting => {
+                return match self.connect_outcome(now, sock, store) {
+                    Err(Errno::EINPROGRESS) => Err(Errno::EALREADY),
+                    outcome => outcome,
+                };
+            }
+            // Also when it has ended: only a disconnect makes it ready for another one.
+            Body::Tcp(_) => return Err(Errno::EISCONN),
+            Body::TcpClosed => {}
         }
         if to.ip().is_multicast() || self.ip.addrs().is_broadcast(to.ip()) {
             return Err(Errno::ENETUNREACH);
@@ -214,7 +234,6 @@ impl Stack {
         fast: bool,
         store: &mut S,
     ) -> Result<(), Errno> {
-        self.discard_dead(now, sock, store);
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
         let path = self.ip.route_by(now, &s.query(to.ip(), bound))?;
@@ -247,6 +266,7 @@ impl Stack {
         };
         let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
         (s.fifo, s.binding, s.local, s.peer, s.error) = (Some(fifo), hold, flow.local(), Some(to), None);
+        s.connecting = true;
         let config = super::config::resolve(&self.sysctls, &s.opts, Some(&path.options));
         let params = super::config::flow_params(&self.sysctls, &s.opts, &flow, &path, traits, &self.secret);
         let params = super::config::signed(params, super::authentic::overhead(s.auth.as_deref(), to.ip()));
@@ -447,7 +467,12 @@ impl Stack {
         let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
         let (read, write) = (how != Shutdown::Write, how != Shutdown::Read);
         match &mut s.body {
-            Body::TcpClosed => return Err(Errno::ENOTCONN),
+            Body::TcpClosed => {
+                s.shut.read |= read;
+                s.shut.write |= write;
+                self.note(sock, Readiness::EMPTY);
+                return Err(Errno::ENOTCONN);
+            }
             Body::Listen(_) => {
                 // Linux: shutting a listener's read side stops it listening; the socket may listen again.
                 if read {
@@ -456,11 +481,13 @@ impl Stack {
                 return Ok(());
             }
             Body::Udp(u) => {
-                if s.peer.is_none() {
-                    return Err(Errno::ENOTCONN);
-                }
                 u.read_shut |= read;
                 u.write_shut |= write;
+                if s.peer.is_none() {
+                    // It fails, and is done nevertheless (as Linux).
+                    self.note(sock, Readiness::EMPTY);
+                    return Err(Errno::ENOTCONN);
+                }
             }
             Body::Tcp(t) => {
                 if !t.attached {
@@ -468,6 +495,9 @@ impl Stack {
                 }
                 t.read_shut |= read;
                 t.write_shut |= write;
+                if read {
+                    t.conn.set_read_shut(true);
+                }
                 if write && let Some((conn, mut env)) = self.tcp_parts(sock) {
                     conn.handle_shutdown_write(now, &mut env);
                     self.mark_dirty(sock);
@@ -574,7 +604,7 @@ impl Stack {
             Body::Udp(_) => true,
             Body::TcpClosed | Body::Listen(_) => false,
         };
-        s.peer.filter(|_| connected).map(|p| s.presented(p)).ok_or(Errno::ENOTCONN)
+        s.peer.filter(|p| connected && p.port() != 0).map(|p| s.presented(p)).ok_or(Errno::ENOTCONN)
     }
 }
 
@@ -587,6 +617,7 @@ pub(super) fn claim_of(sock: SockId, s: &Socket, ip: IpAddr) -> Claim {
         device: s.opts.device,
         reuseaddr: s.opts.reuseaddr,
         reuseport: s.opts.reuseport,
+        uid: s.uid,
         listening: matches!(s.body, Body::Listen(_)),
     }
 }
@@ -603,13 +634,23 @@ pub(super) fn waiting_of(sock: SockId, s: &Socket) -> Waiting {
     }
 }
 
-/// `addr` on the wire's terms, if a socket of this family can use it.
+/// `addr` on the wire's terms for a datagram socket: one of IPv6 takes IPv4 addresses as they are, too (as Linux).
+pub(in crate::stack) fn datagram_peer(s: &Socket, addr: SocketAddr) -> Result<SocketAddr, Errno> {
+    match (s.domain, addr) {
+        (Domain::V6, SocketAddr::V4(_)) if s.is_dual() => Ok(addr),
+        _ => family_checked(s, addr, Errno::EAFNOSUPPORT),
+    }
+}
+
+/// `addr` on the wire's terms, if a socket of this family can use it. `wrong`: what IPv6 calls an address of the other family, which is
+/// shorter than its own.
 pub(super) fn family_checked(s: &Socket, addr: SocketAddr, wrong: Errno) -> Result<SocketAddr, Errno> {
     let wire = canonical(addr);
     match (s.domain, addr.ip(), wire.ip()) {
         (Domain::V4, IpAddr::V4(_), _) | (Domain::V6, IpAddr::V6(_), IpAddr::V6(_)) => Ok(wire),
         (Domain::V6, IpAddr::V6(_), IpAddr::V4(_)) if !s.opts.ip.v6only => Ok(wire),
         (Domain::V6, IpAddr::V6(_), IpAddr::V4(_)) => Err(Errno::ENETUNREACH),
-        (Domain::V4, IpAddr::V6(_), _) | (Domain::V6, IpAddr::V4(_), _) => Err(wrong),
+        (Domain::V4, IpAddr::V6(_), _) => Err(Errno::EAFNOSUPPORT),
+        (Domain::V6, IpAddr::V4(_), _) => Err(wrong),
     }
 }

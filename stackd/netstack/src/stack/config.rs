@@ -30,7 +30,10 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts, route: Option<&RouteOptio
         || o.quickack_set
         || o.congestion.is_some()
         || o.user_timeout != 0
-        || o.notsent_lowat.is_some();
+        || o.notsent_lowat.is_some()
+        || o.thin_linear
+        || o.rto_max_ms.is_some()
+        || u64::from(o.rcvlowat) > sysctls.tcp.rmem[1] / 2;
     if !touched {
         return None;
     }
@@ -38,10 +41,13 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts, route: Option<&RouteOptio
     let seconds = |n: u32| Duration::from_secs(u64::from(n));
     Some(Box::new(Config {
         sndbuf: o.sndbuf.map(u64::from).or(s.sndbuf),
-        rcvbuf: o.rcvbuf.map(u64::from).or(s.rcvbuf),
+        // Linux's tcp_set_rcvlowat: the buffer grows with it, lest the window shut before it is reached.
+        rcvbuf: o.rcvbuf.map(u64::from).or(s.rcvbuf).or_else(|| lowat_buffer(o.rcvlowat, s.rmem)),
         // Linux's tcp_ca_dst_init: the route's algorithm comes before the socket's, until the program chooses again.
         congestion: route.congctl.and_then(known).or(o.congestion).unwrap_or(s.congestion),
         rto_min: route.rto_min.unwrap_or(s.rto_min).min(s.rto_max),
+        rto_max: o.rto_max_ms.map_or(s.rto_max, |ms| Duration::from_millis(ms.into())),
+        thin_linear_timeouts: o.thin_linear || s.thin_linear_timeouts,
         initial_cwnd: route.initcwnd.filter(|&n| n > 0).unwrap_or(s.initial_cwnd),
         initial_rwnd: route.initrwnd.filter(|&n| n > 0),
         syn_retries: o.syncnt.unwrap_or(s.syn_retries),
@@ -68,6 +74,12 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts, route: Option<&RouteOptio
         notsent_lowat: o.notsent_lowat.map_or(s.notsent_lowat, u64::from),
         ..s.clone()
     }))
+}
+
+/// A receive buffer for this much at once, if that is more than the usual one holds.
+fn lowat_buffer(lowat: u32, rmem: [u64; 3]) -> Option<u64> {
+    let wanted = u64::from(lowat) * 2;
+    (wanted > rmem[1]).then(|| wanted.min(rmem[2]))
 }
 
 /// The algorithm of a route; `None` when this build has none of that name.

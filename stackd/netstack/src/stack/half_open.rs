@@ -261,7 +261,7 @@ impl Stack {
             dont_fragment: true,
             df: true,
             flow_hash: self.secret.hash_bytes(&flow.bytes()) ^ cookie,
-            priority: opts.priority,
+            priority: opts.priority.min(255) as u8,
             ..Outgoing::new(local, remote, proto::TCP, &header[..len], Payload::None)
         };
         let (ip, mut env) = self.ip_parts(now);

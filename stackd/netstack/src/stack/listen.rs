@@ -180,12 +180,13 @@ impl Stack {
         (mut tcp, start, asked): (TcpSock, &Start, Option<AoOption>),
     ) -> Option<SockId> {
         let s = self.sockets.get(listener)?;
-        let (owner, domain, opts) = (s.owner, s.domain, Arc::clone(&s.opts));
+        let (owner, uid, domain, opts) = (s.owner, s.uid, s.domain, Arc::clone(&s.opts));
         let auth = s.auth.as_ref().and_then(|a| a.for_child(flow.remote().ip(), tcp.port, asked));
         let hold = Hold::Follower(opts.reuseaddr);
         tcp.parent = Some(listener);
         let cookie = self.rng.next_u64();
         let mut child = Socket::new(owner, domain, opts, cookie, Body::Tcp(Box::new(tcp)));
+        child.uid = uid;
         (child.local, child.peer) = (flow.local(), Some(flow.remote()));
         child.binding = Binding::Hold(hold);
         child.auth = auth;

@@ -1,5 +1,6 @@
 //! The facade: one shard's whole stack.
 
+mod associate;
 mod authentic;
 mod calls;
 mod check;
@@ -14,6 +15,7 @@ mod listen;
 mod multicast;
 mod options;
 mod output;
+mod queues;
 mod record;
 mod settle;
 mod udp;

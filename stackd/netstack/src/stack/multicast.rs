@@ -66,11 +66,15 @@ impl Stack {
         value: &[u8],
     ) -> Result<(), Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
-        if !matches!(s.body, Body::Udp(_)) {
-            return Err(Errno::EPROTO);
-        }
         if level == name::SOL_IPV6 && s.domain != Domain::V6 {
             return Err(Errno::ENOPROTOOPT);
+        }
+        if !matches!(s.body, Body::Udp(_)) {
+            // Linux looks at some values' length first: `struct ipv6_mreq`, and never comes as far with a filter.
+            let v6 =
+                matches!((level, option), (name::SOL_IPV6, name::IPV6_ADD_MEMBERSHIP | name::IPV6_DROP_MEMBERSHIP));
+            let short = v6 && value.len() < 20 || (level, option) == (name::SOL_IP, name::IP_MSFILTER);
+            return Err(if short { Errno::EINVAL } else { Errno::EPROTO });
         }
         let request = parse(level == name::SOL_IPV6, option, value)?;
         if !request.group.is_multicast() || request.group.is_ipv6() != (level == name::SOL_IPV6) {

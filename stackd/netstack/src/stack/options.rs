@@ -11,6 +11,7 @@ use crate::socket::{Binding, Body};
 use crate::store::ByteStore;
 use crate::types::{Domain, SocketKind};
 use stackd_base::{Errno, Instant, SockId};
+use stackd_tcp::State;
 use std::sync::Arc;
 
 impl Stack {
@@ -89,25 +90,36 @@ impl Stack {
             return Ok(self.get_auth_option(sock, option, out.len())?.write(out));
         }
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
-        if let Some(value) = s.opts.get(cx, level, option) {
-            return Ok(value.write(out));
-        }
+        let stored = s.opts.get(cx, level, option);
         let value = match level {
-            name::SOL_SOCKET => self.get_socket_option(now, sock, option)?,
+            _ if stored.is_some() => stored.unwrap_or(OptionValue::Int(0)),
+            name::SOL_SOCKET => self.get_socket_option(now, sock, option, out.len())?,
             name::SOL_TCP if cx.tcp => self.get_tcp_option(now, sock, option)?,
             name::SOL_IP if option == name::IP_TTL => {
                 OptionValue::Int(i32::from(s.opts.ip.ttl.unwrap_or(self.sysctls.ip.default_ttl)))
             }
-            name::SOL_IPV6 if option == name::IPV6_UNICAST_HOPS => {
+            name::SOL_IPV6 if option == name::IPV6_UNICAST_HOPS && cx.domain == Domain::V6 => {
                 OptionValue::Int(i32::from(s.opts.ip.hops.unwrap_or_else(|| {
                     self.route_of(now, sock)
                         .map_or(crate::ip::IfConf::default().hop_limit, |r| self.ip.hop_limit(r.port))
                 })))
             }
             name::SOL_IP if option == name::IP_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),
-            name::SOL_IPV6 if option == name::IPV6_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),
+            name::SOL_IPV6 if option == name::IPV6_MTU && cx.domain == Domain::V6 => {
+                OptionValue::Int(self.route_of(now, sock)?.mtu as i32)
+            }
+            // A level that a socket of IPv4 does not have.
+            name::SOL_IP => return Err(Errno::ENOPROTOOPT),
+            name::SOL_TCP if cx.tcp => return Err(Errno::ENOPROTOOPT),
+            name::SOL_UDP if !cx.tcp => return Err(Errno::ENOPROTOOPT),
+            _ if cx.domain == Domain::V4 => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         };
+        // ip(7): a small number may be asked for as a single byte.
+        if let (name::SOL_IP, OptionValue::Int(n @ 0..=255), 1..=3) = (level, &value, out.len()) {
+            out[0] = *n as u8;
+            return Ok(1);
+        }
         Ok(value.write(out))
     }
 
@@ -119,10 +131,20 @@ impl Stack {
             bound: s.binding != Binding::None,
             wmem_max: self.sysctls.net.wmem_max,
             rmem_max: self.sysctls.net.rmem_max,
+            closed: matches!(&s.body, Body::TcpClosed | Body::Udp(_)) || matches!(&s.body, Body::Tcp(t) if !t.attached),
+            privileged: s.uid == 0,
+            lowat_max: s.opts.rcvbuf.map_or(self.sysctls.tcp.rmem[2] / 2, |n| u64::from(n / 2)).min(i32::MAX as u64)
+                as u32,
         })
     }
 
-    fn get_socket_option(&mut self, now: Instant, sock: SockId, option: i32) -> Result<OptionValue, Errno> {
+    fn get_socket_option(
+        &mut self,
+        now: Instant,
+        sock: SockId,
+        option: i32,
+        room: usize,
+    ) -> Result<OptionValue, Errno> {
         if option == name::SO_ERROR {
             return Ok(OptionValue::Int(self.take_error(sock).map_or(0, |e| e as i32)));
         }
@@ -138,7 +160,18 @@ impl Stack {
             name::SO_PROTOCOL => OptionValue::Int(if tcp { 6 } else { 17 }),
             name::SO_DOMAIN => OptionValue::Int(if s.domain == Domain::V4 { 2 } else { 10 }),
             name::SO_ACCEPTCONN => OptionValue::Int(i32::from(matches!(s.body, Body::Listen(_)))),
-            name::SO_COOKIE => OptionValue::Long(s.cookie),
+            name::SO_COOKIE if room < 8 => return Err(Errno::EINVAL),
+            name::SO_COOKIE => OptionValue::Bytes(s.cookie.to_ne_bytes().to_vec()),
+            name::SO_PASSCRED | name::SO_PASSSEC => return Err(Errno::EOPNOTSUPP),
+            name::SO_PEERNAME => {
+                // Linux names the peer even of a connection that is over.
+                let peer = s.peer.filter(|p| p.port() != 0).ok_or(Errno::ENOTCONN)?;
+                let addr = layout::sockaddr(s.presented(peer));
+                if room > addr.len() {
+                    return Err(Errno::EINVAL);
+                }
+                OptionValue::Bytes(addr)
+            }
             name::SO_SNDBUF => OptionValue::Int(match (conn, s.opts.sndbuf) {
                 (_, Some(n)) => n as i32,
                 (Some(c), None) => saturated(c.sndbuf()),
@@ -181,8 +214,9 @@ impl Stack {
         Ok(match option {
             // tcp(7): before the connection exists, the value set, else 536.
             name::TCP_MAXSEG => OptionValue::Int(match conn {
+                Some(c) if c.state() != State::Closed => c.info(now, cfg).snd_mss as i32,
+                _ if o.maxseg != 0 => i32::from(o.maxseg),
                 Some(c) => c.info(now, cfg).snd_mss as i32,
-                None if o.maxseg != 0 => i32::from(o.maxseg),
                 None => mss_for(576, false) as i32,
             }),
             name::TCP_KEEPIDLE => seconds(o.keepidle, tcp.keepalive_time),
@@ -191,8 +225,10 @@ impl Stack {
             name::TCP_SYNCNT => OptionValue::Int(i32::from(o.syncnt.unwrap_or(tcp.syn_retries))),
             name::TCP_LINGER2 => OptionValue::Int(o.linger2.unwrap_or((tcp.fin_timeout.as_millis() / 1000) as i32)),
             name::TCP_NOTSENT_LOWAT => {
-                OptionValue::Int(o.notsent_lowat.map_or(saturated(tcp.notsent_lowat), |n| n as i32))
+                // The socket's own only, as Linux: 0 means that the sysctl holds.
+                OptionValue::Int(o.notsent_lowat.unwrap_or(0) as i32)
             }
+            name::TCP_RTO_MAX_MS => OptionValue::Int(o.rto_max_ms.unwrap_or(tcp.rto_max.as_millis() as u32) as i32),
             name::TCP_CONGESTION => {
                 let algorithm = o.congestion.unwrap_or(tcp.congestion);
                 let algorithm = conn.map_or(algorithm, |c| c.congestion());

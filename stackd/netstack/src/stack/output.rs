@@ -103,7 +103,7 @@ impl Stack {
             sock: Some(sock),
             flow_hash: s.cookie,
             departure: out.departure,
-            priority: opts.priority,
+            priority: opts.priority.min(255) as u8,
             max_pacing_rate: opts.max_pacing_rate,
             ..Outgoing::new(local.ip(), peer.ip(), proto::TCP, &header[..len], payload)
         };
@@ -196,7 +196,9 @@ impl Stack {
     /// Whether a socket may be bound to this address.
     pub(super) fn is_bindable(&self, kind: SocketKind, ip: IpAddr) -> bool {
         let addrs = self.ip.addrs();
-        addrs.is_local(ip) || kind == SocketKind::Dgram && (ip.is_multicast() || addrs.is_broadcast(ip))
+        // Linux lets TCP over IPv4 bind to groups too; nobody will connect there.
+        let group = kind == SocketKind::Dgram || ip.is_ipv4();
+        addrs.is_local(ip) || group && (ip.is_multicast() || addrs.is_broadcast(ip))
     }
 
     /// The path of a socket as it is now.

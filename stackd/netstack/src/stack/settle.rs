@@ -31,11 +31,24 @@ impl Stack {
 
     /// What `poll(2)` would say of a socket.
     pub fn readiness(&self, sock: SockId) -> Readiness {
+        self.readiness_from(sock, 0)
+    }
+
+    /// The same for one who wants `least` bytes of a stream (0: as `SO_RCVLOWAT` says).
+    pub fn readiness_from(&self, sock: SockId, least: u32) -> Readiness {
         let Some(s) = self.sockets.get(sock) else { return Readiness::HUP | Readiness::ERR };
         let mut r = if s.error.is_some() || s.errors.is_some() { Readiness::ERR } else { Readiness::EMPTY };
+        if s.errors.is_some() && s.opts.select_err_queue {
+            r |= Readiness::PRI;
+        }
         let (input, output) = (Readiness::IN | Readiness::RDNORM, Readiness::OUT | Readiness::WRNORM);
         match &s.body {
-            Body::TcpClosed => r |= Readiness::OUT | Readiness::HUP,
+            Body::TcpClosed => {
+                r |= Readiness::OUT | Readiness::HUP;
+                if s.shut.read {
+                    r |= input | Readiness::RDHUP;
+                }
+            }
             Body::Listen(l) => {
                 if !l.accept.is_empty() {
                     r |= input;
@@ -55,6 +68,9 @@ impl Stack {
             }
             Body::Tcp(t) => {
                 let ended = !t.attached;
+                if t.peer_closed {
+                    r |= Readiness::FIN;
+                }
                 let write_shut = t.write_shut;
                 if ended || (t.read_shut || t.peer_closed) && write_shut {
                     r |= Readiness::HUP;
@@ -69,7 +85,8 @@ impl Stack {
                     r |= Readiness::PRI;
                 }
                 if t.established || ended {
-                    if t.published.0 - t.consumed >= u64::from(s.opts.rcvlowat.max(1)) {
+                    let least = if least == 0 { s.opts.rcvlowat.max(1) } else { least };
+                    if t.published.0 - t.consumed >= u64::from(least) {
                         r |= input;
                     }
                     // Linux: writable when a third of the buffer is free, or when writing would fail at once.
@@ -103,7 +120,9 @@ impl Stack {
         s.edges |= edges;
         // A child that nobody accepted yet has nobody to tell.
         let hidden = s.detached || matches!(&s.body, Body::Tcp(t) if t.parent.is_some());
-        if (changed || !edges.is_empty()) && !s.queued && !hidden {
+        // Below SO_RCVLOWAT new bytes make nothing readable, but somebody may wait for fewer.
+        let arrived = fresh.contains(Readiness::IN) && s.opts.rcvlowat > 1;
+        if (changed || !edges.is_empty() || arrived) && !s.queued && !hidden {
             s.queued = true;
             self.events.push_back(sock);
         }
@@ -219,6 +238,8 @@ impl Stack {
         let errno = match reason {
             // Linux reports why it could not get through rather than that it gave up.
             CloseReason::TimedOut => t.soft_error.or(reason.errno()),
+            // Linux's tcp_reset: who knows that the peer will send no more hears that it will not read either.
+            CloseReason::Reset if t.peer_closed && !t.write_shut => Some(Errno::EPIPE),
             CloseReason::Finished
             | CloseReason::Reset
             | CloseReason::ResetAfterFin
@@ -322,7 +343,7 @@ impl Stack {
     }
 
     /// What is left of an earlier attempt to connect goes, so that the socket may try again.
-    pub(super) fn discard_dead<S: ByteStore>(&mut self, _now: Instant, sock: SockId, store: &mut S) {
+    pub(super) fn discard_dead<S: ByteStore>(&mut self, sock: SockId, store: &mut S) {
         let Some(s) = self.sockets.get_mut(sock) else { return };
         if !matches!(&s.body, Body::Tcp(t) if !t.attached) {
             return;

@@ -23,20 +23,6 @@ impl Stack {
         }
     }
 
-    /// Takes a UDP socket's peer away (`connect` to `AF_UNSPEC`).
-    ///
-    /// # Errors
-    /// `EBADF`, `EOPNOTSUPP` (TCP).
-    pub fn disconnect(&mut self, sock: SockId) -> Result<(), Errno> {
-        let s = self.sockets.get_mut(sock).ok_or(Errno::EBADF)?;
-        if !matches!(s.body, Body::Udp(_)) {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        s.peer = None;
-        self.udp_refile(sock);
-        Ok(())
-    }
-
     pub(super) fn udp_connect(&mut self, now: Instant, sock: SockId, to: SocketAddr) -> Result<(), Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());

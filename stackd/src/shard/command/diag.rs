@@ -4,7 +4,7 @@ use super::Shard;
 use super::net::octets;
 use crate::control::backend::ClosedSocket;
 use stackd_base::Instant;
-use stackd_netstack::{DiagState, Domain, SkMem, SocketInfo, SocketKind};
+use stackd_netstack::{DiagState, Domain, OptionFlags, SkMem, SocketInfo, SocketKind};
 use stackd_proto::v1;
 use stackd_tcp::cc::CcInfo;
 use stackd_tcp::{AccEcnInfo, TcpInfo};
@@ -106,13 +106,13 @@ impl Shard {
                 .filter(|_| with_info)
                 .map(|name| v1::CongestionInfo { name: name.into(), bbr: bbr(&info.cc) }),
             owners: owner.map(|s| v1::SocketOwner { process: Some(s.process.clone()), fd: -1 }).into_iter().collect(),
-            shutdown: 0,
+            shutdown: info.shutdown.into(),
             mark: info.mark,
             shard: self.index.into(),
             v6only: info.v6only,
             tos: info.tos.into(),
             tclass: if info.domain == Domain::V6 { info.tos.into() } else { 0 },
-            options: None,
+            options: Some(options(&info.options)),
             session_id: owner.map_or(0, |s| s.id),
         }
     }
@@ -190,6 +190,37 @@ impl Shard {
         }
         self.watchers.sinks.retain(|(sink, _)| !sink.is_closed());
         self.watchers.last = if self.watchers.sinks.is_empty() { HashMap::new() } else { seen };
+    }
+}
+
+fn options(o: &OptionFlags) -> v1::SocketOptions {
+    let OptionFlags {
+        reuse_address,
+        reuse_port,
+        keepalive,
+        no_delay,
+        cork,
+        defer_accept,
+        linger,
+        broadcast,
+        transparent,
+        bind_address_no_port,
+        receive_error,
+        freebind,
+    } = *o;
+    v1::SocketOptions {
+        reuse_address,
+        reuse_port,
+        keepalive,
+        no_delay,
+        cork,
+        defer_accept,
+        linger,
+        broadcast,
+        transparent,
+        bind_address_no_port,
+        receive_error,
+        freebind,
     }
 }
 

@@ -114,7 +114,7 @@ impl Shard {
         let Some(key) = self.core.store.session_of(id) else { return tell(reply, Err(no_session(id))) };
         if let SocketCall::Poll { socket, events } = call {
             self.core.store.count_call(key);
-            let wait = Wait { kind: WaitKind::Poll(events), answer: Answer::Grpc(reply) };
+            let wait = Wait { kind: WaitKind::Poll { events, least: 0 }, answer: Answer::Grpc(reply) };
             return dispatch::begin(&mut self.core, now, key, socket, wait);
         }
         let result = dispatch::execute(&mut self.core, now, key, call);

@@ -433,12 +433,15 @@ impl Connection {
         if !self.state.can_receive() {
             return self.text_after_fin(now, start, end, len, env);
         }
-        if len > 0 && self.app_closed {
+        // RFC 1122, 4.2.2.13: "if new data is received after CLOSE is called, its TCP SHOULD send a RST to show that data was lost."
+        // Having shut both directions is as good as having closed.
+        let shut = self.read_shut && matches!(self.state, State::FinWait1 | State::FinWait2);
+        if len > 0 && (self.app_closed || shut) {
             // RFC 9293, 3.10.7.4 / RFC 2525, 2.17: data nobody will read: RST. It answers this segment, so its number is SEG.ACK
             // (3.5.2: "If the incoming segment has an ACK field, the reset takes its sequence number from the ACK field").
             if end > self.rcv_nxt as i64 {
                 env.mib.inc(Mib::TcpExtTCPAbortOnData);
-                self.finish(CloseReason::Aborted, env);
+                self.finish(if self.app_closed { CloseReason::Aborted } else { CloseReason::Reset }, env);
                 self.due.rst_seq = seg.ack;
                 return refuse(DropReason::TcpAbort);
             }

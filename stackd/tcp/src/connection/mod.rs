@@ -69,6 +69,8 @@ pub struct Connection {
     /// End of the last segment shorter than the MSS (Minshall's refinement of Nagle).
     pub(crate) small_end: u64,
     pub(crate) sndbuf: u64,
+    /// `MSG_MORE`: a last segment that is not full waits.
+    pub(crate) more: bool,
     pub(crate) board: Scoreboard,
     pub(crate) rtt: Rtt,
     pub(crate) rate: RateEstimator,
@@ -129,6 +131,8 @@ pub struct Connection {
     pub(crate) dsack: Option<(u64, u64)>,
     pub(crate) peer_fin: Option<u64>,
     pub(crate) app_closed: bool,
+    /// `shutdown(SHUT_RD)`.
+    pub(crate) read_shut: bool,
     pub(crate) last_oow_ack: Option<Instant>,
 
     /// Fast Open, where it is used.
@@ -225,6 +229,7 @@ impl Connection {
             wl1: 0,
             small_end: 0,
             sndbuf: cfg.sndbuf.unwrap_or(cfg.wmem[1]),
+            more: false,
             board: Scoreboard::default(),
             rtt: Rtt::default(),
             rate: RateEstimator::new(now),
@@ -272,6 +277,7 @@ impl Connection {
             dsack: None,
             peer_fin: None,
             app_closed: false,
+            read_shut: false,
             last_oow_ack: None,
             fast: None,
             due: Due::default(),
@@ -474,6 +480,30 @@ impl Connection {
     /// Written and not yet sent, bytes.
     pub fn not_sent(&self) -> u64 {
         (self.written + 1).saturating_sub(self.nxt.max(1))
+    }
+    /// The application reads no more (`SHUT_RD`), but holds the socket.
+    pub fn set_read_shut(&mut self, on: bool) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::SetReadShut(on), None);
+            return;
+        }
+        self.read_shut = on;
+    }
+    /// 1 when our FIN was asked for and is not acknowledged: it counts in `SIOCOUTQ`.
+    pub fn fin_unacked(&self) -> u64 {
+        u64::from(self.fin_wanted && self.una <= self.written + 1)
+    }
+    /// `MSG_MORE` of the last write: send(2), "the kernel ... should not send a partial frame ... until there is a call without the flag".
+    pub fn set_more(&mut self, more: bool) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::SetMore(more), None);
+            return;
+        }
+        self.more = more;
+    }
+    /// As [`set_more`](Self::set_more) set it.
+    pub fn is_more(&self) -> bool {
+        self.more
     }
     /// More may be written according to `TCP_NOTSENT_LOWAT`: poll says writable only then.
     pub fn below_notsent_lowat(&self, cfg: &Config) -> bool {

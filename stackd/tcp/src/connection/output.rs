@@ -475,7 +475,7 @@ impl Connection {
         if self.fin_wanted || self.urgent_pending() {
             return false;
         }
-        if cfg.cork {
+        if cfg.cork || self.more {
             return true;
         }
         if cfg.nodelay {

@@ -53,6 +53,8 @@ pub enum What {
     TxPiece {
         bytes: u32,
     },
+    SetMore(bool),
+    SetReadShut(bool),
 }
 
 /// What a call answered.
@@ -173,6 +175,8 @@ impl Connection {
             | What::TxPiece { .. }
             | What::Event
             | What::SetPortPaces(_)
+            | What::SetMore(_)
+            | What::SetReadShut(_)
             | What::GrantCookie(_)
             | What::NoteSynEcn(_)
             | What::FastOpenLesson => return self.apply_bare(what),
@@ -187,6 +191,8 @@ impl Connection {
             What::TxPiece { bytes } => self.handle_tx_piece(*bytes),
             What::Event => return Outcome::Event(self.poll_event()),
             What::SetPortPaces(paces) => self.set_port_paces(*paces),
+            What::SetMore(more) => self.set_more(*more),
+            What::SetReadShut(shut) => self.set_read_shut(*shut),
             What::GrantCookie(cookie) => self.grant_cookie(*cookie),
             What::NoteSynEcn(ip) => self.note_syn_ecn(*ip),
             What::FastOpenLesson => return Outcome::Lesson(self.fast_open_lesson()),

@@ -16,7 +16,8 @@ fn connecting_to_a_closed_port_is_refused() {
     assert_eq!(error, Errno::ECONNREFUSED as i32);
     assert_eq!(net.a.get_int(net.now, client, SOL_SOCKET, SO_ERROR), Ok(0), "reading clears it");
     assert_eq!(net.b.stack.mib().get(Mib::TcpOutRsts), 1);
-    // Linux lets the socket try again.
+    // Linux tells the outcome once more, for the error was taken, and lets the socket try again.
+    assert_eq!(net.a.stack.connect(net.now, client, to, &mut net.a.store), Err(Errno::ECONNABORTED));
     let listener = net.b.listener(net.now, "0.0.0.0:81", 1);
     assert_eq!(net.a.stack.connect(net.now, client, to, &mut net.a.store), Err(Errno::EINPROGRESS));
     net.run_ms(5);

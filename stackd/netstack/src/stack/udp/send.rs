@@ -6,7 +6,7 @@ use crate::socket::ancillary::{MAX_SEGMENTS, SendControl};
 use crate::socket::errqueue::QueuedError;
 use crate::socket::{Body, Socket};
 use crate::stack::Stack;
-use crate::stack::calls::family_checked;
+use crate::stack::calls::datagram_peer;
 use crate::store::ByteStore;
 use crate::types::Readiness;
 use stackd_base::{Errno, Instant, Mib, PortId, SockId};
@@ -146,7 +146,7 @@ impl Stack {
     ) -> Result<Plan, Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let peer = match to {
-            Some(to) => family_checked(s, to, Errno::EAFNOSUPPORT)?,
+            Some(to) => datagram_peer(s, to)?,
             None => s.peer.ok_or(Errno::EDESTADDRREQ)?,
         };
         if peer.port() == 0 {
@@ -175,7 +175,7 @@ impl Stack {
         if !discover.uses_pmtu() {
             route.mtu = route.link_mtu;
         }
-        let no_checksum = !v4 && o.no_check6_tx;
+        let no_checksum = if v4 { s.opts.no_check } else { o.no_check6_tx };
         let gso_size = self.segment_size(control.gso_size.unwrap_or(o.gso_size), len, &route, no_checksum, v4)?;
         let own_ttl = if v4 { o.ttl } else { o.hops };
         let group_ttl = if v4 { o.mcast_ttl } else { o.mcast_hops };
@@ -191,7 +191,7 @@ impl Stack {
             fragments: discover.fragments() && (v4 || !control.dont_fragment.unwrap_or(o.dontfrag)),
             df: v4 && discover.sets_df(),
             no_checksum,
-            priority: control.priority.unwrap_or(s.opts.priority),
+            priority: control.priority.unwrap_or(s.opts.priority.min(255) as u8),
             route,
         })
     }

@@ -9,7 +9,7 @@ use crate::ast::Expr;
 use crate::config::IpVersion;
 use crate::error::Result;
 use stackd_base::{Errno, SockId};
-use stackd_netstack::{Domain, OwnerId, Readiness, Shutdown, SocketKind};
+use stackd_netstack::{Domain, OwnerId, Shutdown, SocketKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const SOCK_NONBLOCK: i64 = 0o4000;
@@ -177,7 +177,7 @@ impl Runner<'_> {
             Addr::Any => self.presented(SocketAddr::new(self.cfg.remote(), self.cfg.connect_port)),
             Addr::Is(a) => a,
             Addr::Unspecified => {
-                let result = self.host.stack.disconnect(fd.sock);
+                let result = self.host.stack.disconnect(self.host.now, fd.sock, &mut self.host.store);
                 return Ok(result.into());
             }
         };
@@ -237,11 +237,11 @@ impl Runner<'_> {
     }
 
     fn connect_outcome(&mut self, sock: SockId) -> Outcome {
-        if let Some(e) = self.host.stack.take_error(sock) {
-            return Outcome::Error(e);
+        match self.host.stack.connect_outcome(self.host.now, sock, &mut self.host.store) {
+            Ok(()) => Outcome::Value(0),
+            Err(Errno::EINPROGRESS) => Outcome::Wait,
+            Err(e) => Outcome::Error(e),
         }
-        let ready = self.host.stack.readiness(sock);
-        if ready.contains(Readiness::OUT) { Outcome::Value(0) } else { Outcome::Wait }
     }
 
     pub(super) fn sys_name(&mut self, c: &Call<'_>) -> Result<Outcome> {

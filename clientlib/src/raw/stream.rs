@@ -1,0 +1,165 @@
+//! Sending and receiving on stream sockets, in the order of checks of Linux's `tcp_sendmsg` and `tcp_recvmsg`.
+
+use super::{EAGAIN, ENOTCONN, EOPNOTSUPP, EPIPE, Received, Socket, errno, msg};
+use crate::lane::broken;
+use crate::session::lock;
+use crate::socket::Sock;
+use stackd_shm::abi::ready;
+use std::io;
+use std::time::Instant;
+
+/// How much of a stream MSG_TRUNC throws away between two reports.
+const DISCARD: usize = 1 << 20;
+
+impl Socket {
+    pub(super) fn send_stream(&self, data: &[u8], flags: i32) -> io::Result<usize> {
+        if flags & msg::OOB != 0 {
+            return Err(errno(EOPNOTSUPP));
+        }
+        let sock = &*self.sock;
+        let more = flags & msg::MORE != 0;
+        let dontwait = sock.nonblocking() || flags & msg::DONTWAIT != 0;
+        let deadline = deadline(sock, true);
+        let mut done = 0;
+        loop {
+            let step = sock.write_step(&data[done..], more);
+            match step {
+                Ok(n) => done += n,
+                // send(2): what was taken before an error is success; the error waits for the next call.
+                Err(_) if done > 0 => return Ok(done),
+                Err(e) => return Err(e),
+            }
+            if done == data.len() {
+                sock.copied(flags, 1);
+                return Ok(done);
+            }
+            if dontwait && done > 0 {
+                sock.copied(flags, 1);
+            }
+            if dontwait {
+                return if done > 0 { Ok(done) } else { Err(errno(EAGAIN)) };
+            }
+            match sock.wait_for(ready::OUT, 0, deadline) {
+                Ok(()) => {}
+                Err(_) if done > 0 => return Ok(done),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    pub(super) fn recv_stream(&self, buf: &mut [u8], flags: i32) -> io::Result<Received> {
+        if flags & msg::OOB != 0 {
+            // recv(2) of urgent data that is not there.
+            return Err(errno(super::EINVAL));
+        }
+        if flags & msg::ERRQUEUE != 0 {
+            return Err(errno(EAGAIN));
+        }
+        let sock = &*self.sock;
+        if sock.is_listening() {
+            return Err(errno(ENOTCONN));
+        }
+        let dontwait = sock.nonblocking() || flags & msg::DONTWAIT != 0;
+        let peek = flags & msg::PEEK != 0;
+        // socket(7), SO_PEEK_OFF: "Incoming peeks will copy data from the byte offset".
+        let offset = if peek { sock.peek_offset() } else { None };
+        // Linux's sock_rcvlowat: at least one byte, unless none is asked for.
+        let least = if flags & msg::WAITALL != 0 { buf.len() } else { buf.len().min(sock.lowat()).max(1) };
+        let deadline = deadline(sock, false);
+        let mut done = 0;
+        let finish = |done: usize| {
+            sock.peeked(offset.is_some(), done, peek);
+            Ok(Received { len: done, full: done, from: None, flags: 0 })
+        };
+        loop {
+            // Before the data: RDHUP means that no more will come than what the next look sees.
+            let state = sock.state();
+            let skip = offset.unwrap_or(0) + if peek { done as u64 } else { 0 };
+            done += take(sock, &mut buf[done..], skip, peek, flags & msg::TRUNC != 0)?;
+            let any = !buf.is_empty() || lock(&sock.rx).available() > skip;
+            if any && (done >= least || done == buf.len()) {
+                return finish(done);
+            }
+            if state & (ready::ERR | ready::HUP | ready::RDHUP) != 0 {
+                if done > 0 {
+                    return finish(done);
+                }
+                // Linux's SOCK_DONE: after a FIN the stream has ended well; what happened later concerns writers.
+                if state & (ready::ERR | ready::FIN) == ready::ERR
+                    && let Some(error) = sock.take_error()?
+                {
+                    return Err(error);
+                }
+                if state & ready::RDHUP != 0 {
+                    return finish(0);
+                }
+                if state & ready::HUP != 0 {
+                    return Err(errno(ENOTCONN));
+                }
+            }
+            if dontwait {
+                return if done > 0 { finish(done) } else { Err(errno(EAGAIN)) };
+            }
+            let more = if peek { done } else { 0 };
+            match sock.wait_for(ready::IN | ready::RDHUP, offset.unwrap_or(0) as usize + more + 1, deadline) {
+                Ok(()) => {}
+                Err(_) if done > 0 => return finish(done),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// Copies out what is there (or throws it away).
+fn take(sock: &Sock, buf: &mut [u8], skip: u64, peek: bool, discard: bool) -> io::Result<usize> {
+    let mut rx = lock(&sock.rx);
+    let (n, kick) = if peek {
+        let mut n = 0;
+        while n < buf.len() {
+            let piece = rx.peek_at(skip + n as u64, buf.len() - n).map_err(broken)?;
+            if piece.is_empty() {
+                break;
+            }
+            let len = piece.len();
+            // MSG_TRUNC | MSG_PEEK copies nothing either, tcp(7): "received bytes are discarded".
+            if !discard {
+                buf[n..n + len].copy_from_slice(piece);
+            }
+            n += len;
+        }
+        (n, false)
+    } else if discard {
+        let n = usize::try_from(rx.available()).unwrap_or(usize::MAX).min(buf.len()).min(DISCARD);
+        (n, n > 0 && rx.consume(n))
+    } else {
+        rx.read(buf).map_err(broken)?
+    };
+    drop(rx);
+    if kick {
+        sock.kick()?;
+    }
+    Ok(n)
+}
+
+fn deadline(sock: &Sock, write: bool) -> Option<Instant> {
+    sock.timeout(write).and_then(|t| Instant::now().checked_add(t))
+}
+
+impl Sock {
+    /// Checks, then copies in what there is room for.
+    fn write_step(&self, data: &[u8], more: bool) -> io::Result<usize> {
+        self.inner().alive()?;
+        let state = self.state();
+        if state & ready::ERR != 0
+            && let Some(error) = self.take_error()?
+        {
+            return Err(error);
+        }
+        if self.is_write_shut() || self.is_listening() || state & ready::HUP != 0 {
+            return Err(errno(EPIPE));
+        }
+        let (n, kick) = lock(&self.tx).write(data).map_err(broken)?;
+        self.kick_after(kick, more)?;
+        Ok(n)
+    }
+}

@@ -1,0 +1,358 @@
+//! Sequences of socket calls that Linux and a daemon must answer alike, readiness after each call included.
+
+/// A listener `l` on port 1, a connected client `a`, the accepted `b`.
+macro_rules! pair {
+    ($rest:literal) => {
+        concat!("tcp l; bind l lo:1; listen l 5; tcp a; connect a lo:1; connect a lo:1; accept l b; ", $rest)
+    };
+}
+/// The same over IPv6.
+macro_rules! pair6 {
+    ($rest:literal) => {
+        concat!("tcp6 l; bind l lo6:1; listen l 5; tcp6 a; connect a lo6:1; connect a lo6:1; accept l b; ", $rest)
+    };
+}
+/// Two UDP sockets on ports 1 and 2.
+macro_rules! udp {
+    ($rest:literal) => {
+        concat!("udp a; bind a lo:1; udp b; bind b lo:2; ", $rest)
+    };
+}
+
+/// Name and calls.
+pub const SEQUENCES: &[(&str, &str)] = &[
+    // A fresh TCP socket.
+    ("fresh_tcp", "tcp a; name a; peer a; err a"),
+    ("fresh_tcp6", "tcp6 a; name a; peer a; err a"),
+    ("fresh_send", "tcp a; send a 5; err a"),
+    ("fresh_send_nothing", "tcp a; send a 0"),
+    ("fresh_recv", "tcp a; recv a 5; recv a 0; err a"),
+    ("fresh_recv_peek", "tcp a; recv a 5 peek"),
+    ("fresh_recv_errqueue", "tcp a; recv a 5 errq"),
+    ("fresh_recv_oob", "tcp a; recv a 5 oob"),
+    ("fresh_shutdown", "tcp a; shut a r; shut a w; shut a rw; shut a 3; shut a -1"),
+    ("fresh_accept", "tcp a; accept a b"),
+    ("fresh_ioctls", "tcp a; ioctl a INQ; ioctl a OUTQ; ioctl a OUTQNSD; ioctl a ATMARK; ioctl a BOGUS"),
+    ("fresh_disconnect", "tcp a; disc a; name a; disc a"),
+    ("fresh_sendto", "tcp a; send a 5 lo:1"),
+    // socket(2).
+    (
+        "socket_families",
+        "socket 1000 1 0; socket 2 99 0; socket 2 1 17; socket 2 2 6; socket 2 1 6; socket 2 2 17; socket 10 1 0",
+    ),
+    ("socket_protocols", "socket 2 1 999; socket 2 1 -1; socket 2 0 0; socket 10 2 6; socket 2 1 262; socket 2 2 136"),
+    ("socket_flags", "socket 2 2049 0; socket 2 524289 0; socket 2 4194305 0"),
+    // bind(2).
+    ("bind_any_port", "tcp a; bind a lo:0; name a; bind a lo:0; bind a lo:1"),
+    ("bind_wildcard", "tcp a; bind a any:1; name a; peer a"),
+    ("bind_twice", "tcp a; bind a lo:1; bind a lo:2"),
+    ("bind_not_ours", "tcp a; bind a bad:1; name a; bind a lo:1"),
+    ("bind_not_ours_freebind", "tcp a; set a IP_FREEBIND 1; bind a bad:1; name a"),
+    ("bind_multicast", "tcp a; bind a mcast:1; udp b; bind b mcast:1; name b"),
+    ("bind_broadcast", "tcp a; bind a bcast:1; udp b; bind b bcast:1; name b"),
+    ("bind_v6_address_on_v4", "tcp a; bind a lo6:1; udp b; bind b lo6:1"),
+    ("bind_v4_address_on_v6", "tcp6 a; bind a lo:1; udp6 b; bind b lo:1"),
+    ("bind_mapped_on_v6", "tcp6 a; bind a map:1; name a"),
+    ("bind_mapped_on_v6only", "tcp6 a; set a IPV6_V6ONLY 1; bind a map:1; name a"),
+    ("bind_conflict", "tcp a; bind a lo:1; tcp b; bind b lo:1; bind b any:1; bind b lo2:1"),
+    ("bind_conflict_wildcard", "tcp a; bind a any:1; tcp b; bind b lo:1; bind b any:1"),
+    ("bind_conflict_v6_v4", "tcp6 a; bind a any6:1; tcp b; bind b any:1; bind b lo:1"),
+    ("bind_no_conflict_v6only", "tcp6 a; set a IPV6_V6ONLY 1; bind a any6:1; tcp b; bind b any:1"),
+    ("bind_conflict_v4_v6", "tcp a; bind a lo:1; tcp6 b; bind b any6:1; bind b lo6:1"),
+    ("bind_reuseaddr_one", "tcp a; set a SO_REUSEADDR 1; bind a lo:1; tcp b; bind b lo:1"),
+    ("bind_reuseaddr_other", "tcp a; bind a lo:1; tcp b; set b SO_REUSEADDR 1; bind b lo:1"),
+    (
+        "bind_reuseaddr_both",
+        "tcp a; set a SO_REUSEADDR 1; bind a lo:1; tcp b; set b SO_REUSEADDR 1; bind b lo:1; listen a 1; listen b 1",
+    ),
+    (
+        "bind_reuseaddr_listener",
+        "tcp a; set a SO_REUSEADDR 1; bind a lo:1; listen a 1; tcp b; set b SO_REUSEADDR 1; bind b lo:1",
+    ),
+    ("bind_reuseaddr_later", "tcp a; bind a lo:1; set a SO_REUSEADDR 1; tcp b; set b SO_REUSEADDR 1; bind b lo:1"),
+    (
+        "bind_reuseport_both",
+        "tcp a; set a SO_REUSEPORT 1; bind a lo:1; tcp b; set b SO_REUSEPORT 1; bind b lo:1; listen a 1; listen b 1",
+    ),
+    ("bind_reuseport_one", "tcp a; set a SO_REUSEPORT 1; bind a lo:1; tcp b; bind b lo:1"),
+    ("bind_reuseport_late", "tcp a; bind a lo:1; set a SO_REUSEPORT 1; tcp b; set b SO_REUSEPORT 1; bind b lo:1"),
+    ("bind_reuseport_wildcard", "tcp a; set a SO_REUSEPORT 1; bind a any:1; tcp b; set b SO_REUSEPORT 1; bind b lo:1"),
+    ("bind_reuse_mixed", "tcp a; set a SO_REUSEPORT 1; bind a lo:1; tcp b; set b SO_REUSEADDR 1; bind b lo:1"),
+    (
+        "bind_reuse_all_then_port",
+        "tcp a; set a SO_REUSEPORT 1; set a SO_REUSEADDR 1; bind a lo:1; tcp b; set b SO_REUSEADDR 1; bind b lo:1",
+    ),
+    ("bind_freed_by_close", "tcp a; bind a lo:1; close a; tcp b; bind b lo:1"),
+    ("bind_to_device", "tcp a; set a SO_BINDTOIFINDEX 1; bind a lo:1; tcp b; bind b lo:1"),
+    ("bind_no_port", "tcp a; set a IP_BIND_ADDRESS_NO_PORT 1; bind a lo:0; name a; bind a lo:1"),
+    ("udp_bind_conflict", "udp a; bind a lo:1; udp b; bind b lo:1; bind b any:1; bind b lo2:1"),
+    ("udp_bind_reuseaddr", "udp a; set a SO_REUSEADDR 1; bind a lo:1; udp b; set b SO_REUSEADDR 1; bind b lo:1"),
+    ("udp_bind_reuseaddr_one", "udp a; set a SO_REUSEADDR 1; bind a lo:1; udp b; bind b lo:1"),
+    ("udp_bind_reuseport", "udp a; set a SO_REUSEPORT 1; bind a lo:1; udp b; set b SO_REUSEPORT 1; bind b lo:1"),
+    ("udp_bind_reuse_mixed", "udp a; set a SO_REUSEPORT 1; bind a lo:1; udp b; set b SO_REUSEADDR 1; bind b lo:1"),
+    ("udp_tcp_ports_are_apart", "udp a; bind a lo:1; tcp b; bind b lo:1"),
+    ("udp_bind_twice", "udp a; bind a lo:1; bind a lo:2; name a"),
+    // listen(2), accept(2).
+    ("listen_unbound", "tcp a; listen a 1; name a; peer a"),
+    ("listen_bound", "tcp a; bind a lo:1; listen a 0; listen a -1; listen a 100000; name a"),
+    ("listen_udp", "udp a; listen a 1; accept a b"),
+    ("listen_send_recv", "tcp a; listen a 1; send a 1; recv a 1; err a"),
+    ("listen_connect", "tcp a; bind a lo:1; listen a 1; connect a lo:2; connect a lo:1"),
+    ("listen_bind", "tcp a; bind a lo:1; listen a 1; bind a lo:2"),
+    (
+        "listen_conflict",
+        "tcp a; set a SO_REUSEADDR 1; bind a lo:1; tcp b; set b SO_REUSEADDR 1; bind b lo:1; listen b 1; listen a 1",
+    ),
+    ("listen_accept_nothing", "tcp a; listen a 1; accept a b; accept a b 1"),
+    ("listen_shutdown_read", "tcp a; bind a lo:1; listen a 1; shut a r; accept a b; name a; listen a 1; name a"),
+    ("listen_shutdown_write", "tcp a; bind a lo:1; listen a 1; shut a w; tcp b; connect b lo:1; accept a c"),
+    ("listen_shutdown_both", "tcp a; bind a lo:1; listen a 1; shut a rw; tcp b; connect b lo:1; err b"),
+    ("listen_disconnect", "tcp a; bind a lo:1; listen a 1; disc a; name a; accept a b; listen a 1"),
+    ("listen_disconnect_unbound", "tcp a; listen a 1; name a; disc a; name a"),
+    ("listen_ioctls", "tcp a; listen a 1; ioctl a INQ; ioctl a OUTQ; ioctl a OUTQNSD; ioctl a ATMARK"),
+    (
+        "listen_close_resets",
+        "tcp l; bind l lo:1; listen l 5; tcp a; connect a lo:1; send a 3; close l; recv a 1; send a 1",
+    ),
+    ("accept_names", pair!("name a; peer a; name b; peer b; name l")),
+    ("accept_names_v6", pair6!("name a; peer a; name b; peer b")),
+    (
+        "accept_mapped",
+        "tcp6 l; bind l any6:1; listen l 5; tcp a; connect a lo:1; accept l b; name b; peer b; name a; peer a",
+    ),
+    ("accept_bad_flags", "tcp l; bind l lo:1; listen l 5; accept l b 1; accept l b 524288; accept l b 3"),
+    (
+        "accept_order",
+        "tcp l; bind l lo:1; listen l 5; tcp a; bind a lo:2; connect a lo:1; tcp b; bind b lo:3; connect b lo:1; accept l c; accept l d; accept l e",
+    ),
+    (
+        "accept_after_reset",
+        "tcp l; bind l lo:1; listen l 5; tcp a; set a SO_LINGER 1 0; connect a lo:1; send a 4; close a; accept l b; recv b 10; recv b 10; peer b; err b",
+    ),
+    (
+        "accept_after_fin",
+        "tcp l; bind l lo:1; listen l 5; tcp a; connect a lo:1; send a 4; close a; accept l b; recv b 10; recv b 10; peer b",
+    ),
+    (
+        "accept_inherits",
+        "tcp l; set l TCP_NODELAY 1; set l SO_KEEPALIVE 1; bind l lo:1; listen l 5; tcp a; connect a lo:1; accept l b; get b TCP_NODELAY; get b SO_KEEPALIVE; get b SO_ACCEPTCONN; get l SO_ACCEPTCONN",
+    ),
+    ("accept_on_connected", pair!("accept a c; accept b c")),
+    // connect(2).
+    (
+        "connect_nonblocking",
+        "tcp l; bind l lo:1; listen l 5; tcp a; connect a lo:1; connect a lo:1; connect a lo:1; err a",
+    ),
+    ("connect_connected", pair!("connect a lo:1; connect a lo:2; connect b lo:1")),
+    ("connect_accepted", pair!("connect b lo:2; bind b lo:3; listen b 1")),
+    ("connect_refused", "tcp a; connect a lo:1; connect a lo:1; connect a lo:1; err a; name a"),
+    ("connect_refused_so_error", "tcp a; connect a lo:1; err a; err a; connect a lo:1; err a"),
+    (
+        "connect_refused_then_again",
+        "tcp a; connect a lo:1; err a; tcp l; bind l lo:1; listen l 1; connect a lo:1; connect a lo:1; connect a lo:1; connect a lo:1; accept l b; send a 3; recv b 9",
+    ),
+    ("connect_refused_send", "tcp a; connect a lo:1; send a 1; send a 1; err a"),
+    ("connect_refused_recv", "tcp a; connect a lo:1; recv a 1; recv a 1; err a"),
+    ("connect_refused_after_bind", "tcp a; bind a lo:2; connect a lo:1; err a; name a; peer a; connect a lo:1"),
+    ("connect_refused_names", "tcp a; connect a lo:1; err a; name a; peer a"),
+    ("connect_unreachable", "tcp a; connect a bad:1; err a; name a"),
+    ("connect_unreachable6", "tcp6 a; connect a bad6:1; err a"),
+    ("connect_multicast", "tcp a; connect a mcast:1; err a"),
+    ("connect_broadcast", "tcp a; connect a bcast:1; err a"),
+    ("connect_any", "tcp l; bind l lo:1; listen l 1; tcp a; connect a any:1; peer a; connect a any:1"),
+    ("connect_any6", "tcp6 l; bind l lo6:1; listen l 1; tcp6 a; connect a any6:1; peer a"),
+    ("connect_port_0", "tcp a; connect a lo:0; err a"),
+    ("connect_v6_address_on_v4", "tcp a; connect a lo6:1; err a"),
+    ("connect_v4_address_on_v6", "tcp6 a; connect a lo:1; err a"),
+    ("connect_mapped_v6only", "tcp6 a; set a IPV6_V6ONLY 1; connect a map:1; err a"),
+    ("connect_mapped", "tcp l; bind l lo:1; listen l 1; tcp6 a; connect a map:1; name a; peer a; accept l b; peer b"),
+    ("connect_self", "tcp a; bind a lo:1; connect a lo:1; connect a lo:1; peer a; name a; send a 5; recv a 5"),
+    (
+        "connect_from_bound",
+        "tcp l; bind l lo:1; listen l 5; tcp a; bind a lo:2; connect a lo:1; name a; accept l b; peer b",
+    ),
+    (
+        "connect_same_tuple",
+        "tcp l; bind l lo:1; listen l 5; tcp a; set a SO_REUSEADDR 1; bind a lo:2; tcp b; set b SO_REUSEADDR 1; bind b lo:2; connect a lo:1; connect b lo:1; err b",
+    ),
+    (
+        "connect_backlog",
+        "tcp l; bind l lo:1; listen l 0; tcp a; connect a lo:1; tcp b; connect b lo:1; accept l c; accept l d",
+    ),
+    ("connect_then_bind", "tcp l; bind l lo:1; listen l 5; tcp a; connect a lo:1; bind a lo:2; listen a 1"),
+    ("connect_wildcard_bound", "tcp l; bind l lo:1; listen l 5; tcp a; bind a any:2; connect a lo:1; name a"),
+    // AF_UNSPEC.
+    ("disconnect_connected", pair!("disc a; name a; peer a; err a; recv b 1; send b 1; recv b 1")),
+    (
+        "disconnect_reconnect",
+        pair!("disc a; err a; connect a lo:1; connect a lo:1; accept l c; send a 4; recv c 9; name c"),
+    ),
+    ("disconnect_bound", "tcp l; bind l lo:1; listen l 5; tcp a; bind a lo:2; connect a lo:1; disc a; name a; err a"),
+    (
+        "disconnect_wildcard",
+        "tcp l; bind l lo:1; listen l 5; tcp a; bind a any:2; connect a lo:1; disc a; name a; err a",
+    ),
+    ("disconnect_listen", pair!("disc a; err a; listen a 1; name a")),
+    ("disconnect_unread", pair!("send b 5; disc a; recv a 5; err a")),
+    ("disconnect_closed_by_peer", pair!("close b; disc a; err a; name a")),
+    ("disconnect_reset_by_peer", pair!("set b SO_LINGER 1 0; close b; disc a; err a; name a")),
+    // Streams.
+    ("stream_bytes", pair!("send a 10; recv b 4; recv b 100; recv b 1; send b 3; recv a 9")),
+    ("stream_bytes_v6", pair6!("send a 10; recv b 4; recv b 100; recv b 1")),
+    ("stream_zero", pair!("send a 0; recv b 0; recv b 1; send a 1; recv b 0; recv b 1")),
+    ("stream_peek", pair!("send a 10; recv b 4 peek; recv b 4 peek; recv b 4; recv b 20 peek; recv b 20")),
+    ("stream_trunc", pair!("send a 10; recv b 4 trunc; recv b 4; recv b 10 trunc; recv b 1")),
+    ("stream_trunc_peek", pair!("send a 10; recv b 4 trunc peek; recv b 4 peek trunc; recv b 20")),
+    ("stream_waitall", pair!("send a 10; recv b 4 waitall; recv b 20 waitall; recv b 20 waitall")),
+    ("stream_waitall_eof", pair!("send a 10; shut a w; recv b 20 waitall; recv b 20 waitall")),
+    ("stream_waitall_peek", pair!("send a 10; recv b 20 waitall peek; recv b 5 waitall")),
+    ("stream_dontwait", pair!("recv b 4 dontwait; send a 3 dontwait; recv b 4 dontwait")),
+    ("stream_sendto", pair!("send a 3 lo:2; recv b 9")),
+    ("stream_eor", pair!("send a 3 eor; recv b 9")),
+    ("stream_more", pair!("send a 3 more; send a 3; recv b 9")),
+    ("stream_more_ioctl", pair!("send a 3 more; ioctl a OUTQ; ioctl a OUTQNSD; ioctl b INQ; send a 3; ioctl b INQ")),
+    ("stream_more_shutdown", pair!("send a 3 more; shut a w; recv b 9; recv b 9")),
+    ("stream_more_close", pair!("send a 3 more; close a; recv b 9; recv b 9")),
+    ("stream_cork", pair!("set a TCP_CORK 1; send a 3; ioctl b INQ; set a TCP_CORK 0; ioctl b INQ; recv b 9")),
+    ("stream_cork_nodelay", pair!("set a TCP_CORK 1; send a 3; set a TCP_NODELAY 1; ioctl b INQ")),
+    (
+        "stream_ioctls",
+        pair!(
+            "send a 10; ioctl b INQ; recv b 3; ioctl b INQ; ioctl a OUTQ; ioctl a OUTQNSD; ioctl b ATMARK; ioctl a BOGUS"
+        ),
+    ),
+    ("stream_inq_fin", pair!("send a 10; close a; ioctl b INQ; recv b 10; ioctl b INQ; recv b 10; ioctl b INQ")),
+    ("stream_lowat", pair!("set b SO_RCVLOWAT 5; send a 3; recv b 9 peek; send a 3; recv b 9; send a 1; recv b 9")),
+    ("stream_lowat_later", pair!("send a 3; set b SO_RCVLOWAT 5; send a 1; set b SO_RCVLOWAT 1; recv b 9")),
+    ("stream_lowat_fin", pair!("set b SO_RCVLOWAT 5; send a 3; shut a w; recv b 9; recv b 9")),
+    (
+        "stream_peek_off",
+        pair!(
+            "set b SO_PEEK_OFF 2; send a 10; recv b 3 peek; recv b 3 peek; get b SO_PEEK_OFF; recv b 2; get b SO_PEEK_OFF; recv b 3 peek; recv b 20; get b SO_PEEK_OFF"
+        ),
+    ),
+    (
+        "stream_peek_off_beyond",
+        pair!("set b SO_PEEK_OFF 20; send a 10; recv b 3 peek; get b SO_PEEK_OFF; set b SO_PEEK_OFF -1; recv b 3 peek"),
+    ),
+    ("stream_errqueue", pair!("recv b 9 errq; send a 3; recv b 9 errq")),
+    ("stream_inq_cmsg", pair!("set b TCP_INQ 1; send a 10; recv b 4; recv b 100; set b TCP_INQ 0; send a 3; recv b 2")),
+    ("stream_zerocopy", pair!("send a 3 zerocopy; recv a 9 errq; set a SO_ZEROCOPY 1; send a 3 zerocopy; recv b 9")),
+    ("stream_inq_option", pair!("set b TCP_INQ 1; get b TCP_INQ; set b TCP_INQ 2")),
+    // shutdown(2).
+    ("shutdown_write", pair!("shut a w; send a 1; recv b 1; send b 3; recv a 9; recv a 9; shut a w")),
+    ("shutdown_write_v6", pair6!("shut a w; send a 1; recv b 1; send b 3; recv a 9")),
+    ("shutdown_read", pair!("shut a r; recv a 1; send b 3; recv a 9; send a 3; recv b 9")),
+    ("shutdown_read_data", pair!("send b 5; shut a r; recv a 9; recv a 9")),
+    ("shutdown_both", pair!("shut a rw; recv a 1; send a 1; recv b 1; send b 1; send b 1; err b; err a")),
+    ("shutdown_again", pair!("shut a w; shut a w; shut a r; shut a rw")),
+    ("shutdown_bad", pair!("shut a 3; shut a -1; shut a 2; shut a 0")),
+    ("shutdown_each", pair!("shut a w; shut b w; recv a 1; recv b 1; shut a rw; shut b rw; peer a; peer b; name a")),
+    ("shutdown_connecting", "tcp a; connect a lo:1; shut a w; err a"),
+    ("shutdown_closed_by_peer", pair!("close b; recv a 1; shut a w; shut a w; send a 1; recv a 1")),
+    ("shutdown_data_first", pair!("send a 5; shut a w; recv b 3; recv b 3; recv b 3")),
+    // close(2), RST, EPIPE, ECONNRESET.
+    ("close_peer_reads", pair!("send a 5; close a; recv b 3; recv b 3; recv b 3; peer b; name b")),
+    ("close_peer_writes", pair!("close a; send b 1; send b 1; send b 1; err b; recv b 1")),
+    ("close_peer_writes_reads", pair!("close a; send b 1; recv b 1; recv b 1; send b 1")),
+    ("close_unread_resets", pair!("send b 5; close a; recv b 1; recv b 1; send b 1; err b")),
+    ("close_unread_resets_send", pair!("send b 5; close a; send b 1; send b 1; recv b 1")),
+    ("close_unread_so_error", pair!("send b 5; close a; err b; err b; recv b 1; send b 1; peer b; name b")),
+    ("close_linger_0", pair!("set a SO_LINGER 1 0; close a; recv b 1; recv b 1; send b 1; peer b")),
+    ("close_linger_0_data", pair!("set a SO_LINGER 1 0; send a 5; close a; recv b 3; recv b 9; recv b 9")),
+    ("close_both", pair!("close a; close b; tcp c; connect c lo:1; accept l d; send c 1; recv d 1")),
+    ("close_reset_poll", pair!("set a SO_LINGER 1 0; close a; shut b w; shut b r; recv b 1; shut b rw")),
+    (
+        "close_reset_connect",
+        pair!(
+            "set a SO_LINGER 1 0; close a; connect b lo:1; err b; connect b lo:1; disc b; connect b lo:1; connect b lo:1"
+        ),
+    ),
+    (
+        "close_reset_ioctls",
+        pair!("send a 5; set a SO_LINGER 1 0; close a; ioctl b INQ; ioctl b OUTQ; recv b 9; recv b 9"),
+    ),
+    ("close_listener", pair!("close l; send a 3; recv b 3; tcp c; connect c lo:1; err c")),
+    ("close_listener_rebinds", pair!("close l; tcp m; bind m lo:1; set m SO_REUSEADDR 1; bind m lo:1")),
+    ("close_time_wait_binds", pair!("close a; close b; close l; tcp m; bind m lo:1; listen m 1")),
+    (
+        "close_time_wait_server",
+        pair!("close b; close a; close l; tcp m; bind m lo:1; set m SO_REUSEADDR 1; bind m lo:1; listen m 1"),
+    ),
+    ("close_half", pair!("shut b w; close a; send b 1; send b 1; recv b 1")),
+    ("so_error_clears", pair!("set a SO_LINGER 1 0; close a; err b; err b; recv b 1; recv b 1")),
+    (
+        "options_after_reset",
+        pair!(
+            "set a SO_LINGER 1 0; close a; set b TCP_NODELAY 1; get b TCP_NODELAY; set b SO_KEEPALIVE 1; get b TCP_MAXSEG"
+        ),
+    ),
+    // UDP.
+    (
+        "udp_fresh",
+        "udp a; name a; peer a; err a; recv a 9; send a 3; shut a rw; ioctl a INQ; ioctl a OUTQ; ioctl a OUTQNSD; ioctl a ATMARK",
+    ),
+    ("udp_to", udp!("send a 5 @b; ioctl b INQ; recv b 9; recv b 9; name a")),
+    ("udp_v6", "udp6 a; bind a lo6:1; udp6 b; bind b lo6:2; send a 5 @b; recv b 9; send b 3 @a; recv a 2"),
+    ("udp_mapped", "udp6 a; bind a any6:1; udp b; bind b lo:2; send b 3 lo:1; recv a 9; send a 3 map:2; recv b 9"),
+    ("udp_mapped_v6only", "udp6 a; set a IPV6_V6ONLY 1; bind a any6:1; udp b; send b 3 lo:1; recv a 9; send a 3 map:2"),
+    ("udp_empty", udp!("send a 0 @b; ioctl b INQ; recv b 9; recv b 9")),
+    ("udp_trunc", udp!("send a 10 @b; recv b 4; send a 10 @b; recv b 4 trunc; send a 3 @b; recv b 4 trunc")),
+    ("udp_peek", udp!("send a 10 @b; recv b 4 peek; recv b 4 peek trunc; recv b 40; recv b 4 peek")),
+    (
+        "udp_peek_off",
+        udp!(
+            "set b SO_PEEK_OFF 2; send a 10 @b; recv b 3 peek; recv b 3 peek; get b SO_PEEK_OFF; recv b 20; get b SO_PEEK_OFF"
+        ),
+    ),
+    ("udp_zero_buffer", udp!("send a 10 @b; recv b 0; recv b 9")),
+    ("udp_order", udp!("send a 1 @b; send a 2 @b; send a 3 @b; recv b 9; ioctl b INQ; recv b 9; recv b 9")),
+    ("udp_autobind", "udp a; udp b; bind b lo:2; send a 3 @b; name a; recv b 9"),
+    ("udp_connect", udp!("connect a lo:2; name a; peer a; send a 3; recv b 9; send b 3 @a; recv a 9")),
+    (
+        "udp_connect_unbound",
+        "udp a; udp b; bind b lo:2; connect a lo:2; name a; peer a; connect a lo:2; disc a; name a; peer a",
+    ),
+    ("udp_connect_filters", udp!("connect a lo:3; send b 3 @a; recv a 9; udp c; bind c lo:3; send c 2 lo:1; recv a 9")),
+    ("udp_connect_again", udp!("connect a lo:3; connect a lo:2; peer a; send a 2; recv b 9")),
+    ("udp_disconnect", udp!("connect a lo:2; disc a; peer a; name a; send a 3; send a 3 @b; recv b 9")),
+    ("udp_disconnect_wildcard", "udp a; bind a any:1; udp b; bind b lo:2; connect a lo:2; name a; disc a; name a"),
+    ("udp_connected_sendto", udp!("connect a lo:3; send a 3 @b; recv b 9")),
+    ("udp_connect_any", "udp a; connect a any:1; peer a; name a"),
+    ("udp_connect_port_0", "udp a; connect a lo:0; peer a; send a 1; name a"),
+    ("udp_send_port_0", "udp a; send a 1 lo:0"),
+    ("udp_connect_broadcast", "udp a; connect a bcast:1; set a SO_BROADCAST 1; connect a bcast:1; err a"),
+    ("udp_send_broadcast", "udp a; send a 1 bcast:1; err a"),
+    ("udp_send_unreachable", "udp a; send a 1 bad:1; err a; connect a bad:1; err a"),
+    ("udp_families", "udp a; send a 1 lo6:1; connect a lo6:1; udp6 b; send b 1 lo:1; connect b lo:1"),
+    ("udp_too_long", "udp a; bind a lo:1; send a 65508 lo:1; send a 65507 lo:1; recv a 70000; send a 70000 lo:1"),
+    ("udp_refused", "udp a; connect a lo:2; send a 1; recv a 1; send a 1; send a 1; err a"),
+    ("udp_refused_so_error", "udp a; connect a lo:2; send a 1; err a; err a; recv a 1"),
+    ("udp_refused_unconnected", "udp a; bind a lo:1; send a 1 lo:2; recv a 1; err a; send a 1 lo:2"),
+    ("udp_refused_recverr", "udp a; set a IP_RECVERR 1; bind a lo:1; send a 1 lo:2; recv a 9; recv a 9 errq"),
+    ("udp_refused_poll_data", udp!("connect a lo:2; send b 2 @a; close b; send a 1; recv a 9; recv a 9; recv a 9")),
+    ("udp_shutdown", udp!("connect a lo:2; shut a w; send a 1; shut a r; recv a 1; send b 3 @a; recv a 9; shut a rw")),
+    ("udp_shutdown_unconnected", udp!("shut a w; shut a r; send a 1 @b")),
+    ("udp_shutdown_both", udp!("connect a lo:2; shut a rw; recv a 1; send a 1")),
+    ("udp_shutdown_data", udp!("connect a lo:2; send b 3 @a; shut a r; recv a 9; recv a 9")),
+    ("udp_oob", udp!("send a 1 oob @b; recv b 1 oob")),
+    ("udp_errqueue", udp!("recv b 1 errq; send a 1 @b; recv b 1 errq; recv b 1")),
+    ("udp_waitall", udp!("send a 1 @b; recv b 9 waitall; recv b 9 waitall dontwait")),
+    ("udp_more", udp!("send a 2 more @b; recv b 9; send a 3 @b; recv b 9; recv b 9")),
+    ("udp_cork", udp!("set a UDP_CORK 1; send a 2 @b; send a 3 @b; recv b 9; set a UDP_CORK 0; recv b 9")),
+    ("udp_reuseport_delivers", "udp a; set a SO_REUSEPORT 1; bind a lo:1; udp c; bind c lo:2; send c 3 lo:1; recv a 9"),
+    (
+        "udp_reuseaddr_last_wins",
+        "udp a; set a SO_REUSEADDR 1; bind a lo:1; udp b; set b SO_REUSEADDR 1; bind b lo:1; udp c; bind c lo:2; send c 3 lo:1; recv b 9; recv a 9",
+    ),
+    (
+        "udp_specific_wins",
+        "udp a; set a SO_REUSEADDR 1; bind a any:1; udp b; set b SO_REUSEADDR 1; bind b lo:1; udp c; bind c lo:2; send c 3 lo:1; recv b 9; recv a 9",
+    ),
+    (
+        "udp_connected_wins",
+        "udp a; set a SO_REUSEADDR 1; bind a lo:1; udp b; set b SO_REUSEADDR 1; bind b lo:1; udp c; bind c lo:2; connect a lo:2; send c 3 lo:1; recv a 9; recv b 9",
+    ),
+    ("udp_self", "udp a; bind a lo:1; connect a lo:1; send a 4; recv a 9"),
+    ("udp_close_queue", udp!("send a 3 @b; close b; udp c; bind c lo:2; recv c 3")),
+];
