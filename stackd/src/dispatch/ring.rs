@@ -86,7 +86,8 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
                 }
             };
             return match result {
-                Err(Errno::EINPROGRESS) if waits => {
+                // connect(2) of a socket that does not block answers EALREADY the second time; one that blocks waits for the handshake then too.
+                Err(Errno::EINPROGRESS | Errno::EALREADY) if waits => {
                     wait::begin(core, now, session, number, Wait { kind: WaitKind::Connect, answer: to });
                     Ok(())
                 }
