@@ -120,6 +120,8 @@ pub struct AddrState {
     pub preferred_until: Option<Instant>,
     /// A router advertisement made it.
     pub autoconf: bool,
+    /// Its interface is down: it is not ours until that is up again (Linux's local table loses it meanwhile).
+    pub down: bool,
 }
 
 /// What a destination address is to this stack.
@@ -139,7 +141,7 @@ pub enum Class {
 #[derive(Debug, Default)]
 pub struct AddrTable {
     addrs: Vec<Address>,
-    /// Those that are ours in deed: all but tentative ones.
+    /// Those that are ours in deed: all but tentative ones and those of interfaces that are down.
     local: BTreeMap<IpAddr, PortId>,
     /// Of those that have anything to say; others are as `AddrState::default()`.
     states: BTreeMap<IpAddr, AddrState>,
@@ -212,7 +214,7 @@ impl AddrTable {
     /// Changes how an address stands.
     pub fn set_state(&mut self, addr: IpAddr, state: AddrState) {
         let Some(port) = self.addrs.iter().find(|a| a.addr == addr).map(|a| a.port) else { return };
-        if state.tentative {
+        if state.tentative || state.down {
             self.local.remove(&addr);
         } else {
             self.local.insert(addr, port);
@@ -320,7 +322,8 @@ impl AddrTable {
         let rank = |a: &&Address| {
             let IpAddr::V6(s) = a.addr else { return None };
             // RFC 6724, 4: "tentative" addresses are no candidates.
-            if self.state(a.addr).tentative {
+            let state = self.state(a.addr);
+            if state.tentative || state.down {
                 return None;
             }
             // A link-local address is only meaningful on its own link.

@@ -110,6 +110,12 @@ impl Port {
         dropped.extend(refused.into_iter().map(|d| Dropped { reason: DropReason::QdiscReplaced, ..d }));
     }
 
+    /// Takes out everything that is queued.
+    pub(crate) fn drain(&mut self) -> Vec<Packet> {
+        let rest = self.splitting.take();
+        rest.into_iter().chain(self.qdisc.drain()).collect()
+    }
+
     /// Queues a packet whose headers are complete.
     pub fn enqueue(&mut self, packet: Packet, now: Instant, rng: &mut dyn Rng, dropped: &mut Vec<Dropped<Packet>>) {
         if !self.up {

@@ -59,6 +59,11 @@ impl Exceptions {
         self.entry(now, dst).gateway = Some((gateway, expires));
     }
 
+    /// The route to it is gone.
+    pub(crate) fn forget(&mut self, dst: IpAddr) {
+        self.paths.remove(&dst);
+    }
+
     /// `ip route flush cache`.
     pub(crate) fn clear(&mut self) {
         self.paths.clear();

@@ -7,6 +7,7 @@ mod conf;
 mod exceptions;
 mod frag;
 pub(crate) mod input;
+mod link;
 mod mcast;
 mod output;
 pub(crate) mod pmtu;
@@ -16,14 +17,14 @@ mod rules;
 mod tests;
 mod timers;
 
-use crate::addr::{AddrTable, Address, Class, Prefix, solicited_node};
+use crate::addr::{AddrState, AddrTable, Address, Class, Prefix, solicited_node};
 use crate::icmp::IcmpLimiter;
 use crate::neigh::{NeighConfig, NeighKey, NeighTable};
 use crate::packet::Packet;
-use crate::port::{Port, PortConfig};
+use crate::port::Port;
 use crate::route::{Route, RouteError, RouteOptions, RouteOrigin, RouteTable, RouteType};
 use stackd_base::{DropCounters, DropReason, Duration, Errno, Instant, Mib, MibCounters, PortId, Rng, SeqNum};
-use stackd_qdisc::{Dropped, Qdisc};
+use stackd_qdisc::Dropped;
 use stackd_wire::{EcnCodepoint, IcmpRepr, MacAddr, Unreachable};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -357,39 +358,6 @@ impl IpLayer {
         }
     }
 
-    /// Adds an interface, up. Its number is never used again.
-    pub fn add_port(&mut self, config: PortConfig, qdisc: Box<dyn Qdisc<Packet>>) -> PortId {
-        let id = PortId(self.next_port);
-        self.next_port += 1;
-        self.ports.push(Port::new(id, config, qdisc));
-        self.changed();
-        id
-    }
-
-    /// Takes an interface away with its addresses, routes, neighbours and queued packets (dropped as `DeviceDown`). False: no such port.
-    pub fn remove_port(&mut self, env: &mut IpEnv<'_>, id: PortId) -> bool {
-        let Some(i) = self.ports.iter().position(|p| p.id == id) else { return false };
-        let mut port = self.ports.remove(i);
-        let waiting = port.qdisc_mut().drain().into_iter().chain(self.neigh.remove_port(id));
-        self.dropped.extend(waiting.map(|packet| Dropped { packet, reason: DropReason::DeviceDown }));
-        self.routes.retain(|r| r.port != Some(id));
-        for table in self.tables.values_mut() {
-            table.retain(|r| r.port != Some(id));
-        }
-        self.rules.retain(|r| r.oif != Some(id));
-        let gone: Vec<IpAddr> = self.addrs.on(id).map(|a| a.addr).collect();
-        for a in gone {
-            self.forget_address_timers(id, a);
-            self.addrs.remove(id, a);
-        }
-        self.slaac.forget(id);
-        self.mcast.forget(id);
-        self.timers.retain(|t| !matches!(t, IfTimer::RouterSolicit(p) | IfTimer::RaRoute(p, ..) | IfTimer::Group(p, _) | IfTimer::GeneralQuery(p, _) if *p == id));
-        self.changed();
-        self.count_drops(env);
-        true
-    }
-
     /// The interfaces, in order of their numbers.
     pub fn ports(&self) -> &[Port] {
         &self.ports
@@ -413,29 +381,39 @@ impl IpLayer {
         &self.addrs
     }
 
-    /// Adds an address and, as Linux, the route to its network. False: it exists or is not possible.
+    /// Adds an address and, as Linux, the route to its network. On an interface that is down it waits for `up`. False: it exists or is not possible.
     pub fn add_address(&mut self, address: Address) -> bool {
-        if self.port(address.port).is_none() || !self.addrs.add(address) {
+        let Some(up) = self.port(address.port).map(|p| p.up) else { return false };
+        if !self.addrs.add(address) {
             return false;
         }
-        let net = address.network();
-        let host = net == Prefix::host(address.addr);
-        if !host && !address.addr.is_loopback() {
-            let route = Route {
-                dst: net,
-                kind: RouteType::Unicast,
-                gateway: None,
-                port: Some(address.port),
-                src: address.addr.is_ipv4().then_some(address.addr),
-                metric: if address.addr.is_ipv4() { 0 } else { 256 },
-                origin: RouteOrigin::Kernel,
-                options: RouteOptions::default(),
-            };
-            // A second address on the same network finds the route already there.
-            let _ = self.routes.add(route, false);
+        if up {
+            self.add_network_route(&address);
+        } else {
+            self.addrs.set_state(address.addr, AddrState { down: true, ..AddrState::default() });
         }
         self.changed();
         true
+    }
+
+    /// The route that an address brings.
+    fn add_network_route(&mut self, address: &Address) {
+        let net = address.network();
+        if net == Prefix::host(address.addr) || address.addr.is_loopback() {
+            return;
+        }
+        let route = Route {
+            dst: net,
+            kind: RouteType::Unicast,
+            gateway: None,
+            port: Some(address.port),
+            src: address.addr.is_ipv4().then_some(address.addr),
+            metric: if address.addr.is_ipv4() { 0 } else { 256 },
+            origin: RouteOrigin::Kernel,
+            options: RouteOptions::default(),
+        };
+        // A second address on the same network finds the route already there.
+        let _ = self.routes.add(route, false);
     }
 
     /// Takes an address away; the route to its network goes with the last address on it.

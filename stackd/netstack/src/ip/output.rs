@@ -167,6 +167,10 @@ impl IpLayer {
                 if dst.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
             return self.route_by(now, &RouteQuery { dst: here, ..*query });
         }
+        // Linux asks for the interface before it looks at the destination, for IPv4 alone; IPv6 then finds no route through it.
+        if dst.is_ipv4() && port.is_some_and(|p| self.port(p).is_none()) {
+            return Err(Errno::ENODEV);
+        }
         if self.addrs.is_local(dst) {
             let lo = self.loopback().or(self.addrs.owner(dst)).ok_or(Errno::ENETUNREACH)?;
             let mtu = expressible(dst, self.port(lo).map_or(65_536, |p| p.config.mtu));

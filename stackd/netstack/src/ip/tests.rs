@@ -1,11 +1,12 @@
 //! Hand-made frames in, frames out: one host with `lo` and one Ethernet port, on a link with one neighbour.
 
 mod autoconf;
+mod link;
 
 use super::*;
 use crate::addr::{Scope, solicited_node};
 use crate::packet::Payload;
-use crate::port::{NoQueue, PortCaps};
+use crate::port::{NoQueue, PortCaps, PortConfig};
 use proptest::prelude::*;
 use stackd_base::SplitMix64;
 use stackd_wire::{

@@ -24,22 +24,27 @@ pub(crate) struct Dad {
 
 impl IpLayer {
     /// Adds an address as an operator or a router does: an IPv6 address is tentative until nobody objected. With `nodad`, or where there is
-    /// nobody to ask, it is used at once. False: it exists or is not possible.
+    /// nobody to ask, it is used at once; on an interface that is down, nothing happens until that is up. False: it exists or is not possible.
     pub fn add_address_checked(&mut self, env: &mut IpEnv<'_>, address: Address, nodad: bool) -> bool {
         if !self.add_address(address) {
             return false;
         }
-        if let IpAddr::V6(addr) = address.addr {
-            // RFC 4862, 5.4.2: the node joins the solicited-node group before it asks; RFC 3810, 6: and says so by MLD.
-            let group = IpAddr::V6(solicited_node(addr));
-            self.set_membership(address.port, group, Holder::Stack, Some(Filter::any()));
+        if !self.addrs.state(address.addr).down {
+            self.look_for_duplicates(env, &address, nodad);
         }
+        true
+    }
+
+    /// Asks whether somebody else has an address that an interface was given.
+    pub(crate) fn look_for_duplicates(&mut self, env: &mut IpEnv<'_>, address: &Address, nodad: bool) {
+        let IpAddr::V6(addr) = address.addr else { return };
+        // RFC 4862, 5.4.2: the node joins the solicited-node group before it asks; RFC 3810, 6: and says so by MLD.
+        let group = IpAddr::V6(solicited_node(addr));
+        self.set_membership(address.port, group, Holder::Stack, Some(Filter::any()));
         let conf = self.conf(address.port);
         let asks = self.port(address.port).is_some_and(|p| p.config.caps.ethernet && !p.config.loopback);
-        let IpAddr::V6(addr) = address.addr else { return true };
         if nodad || !asks || !conf.accept_dad || conf.dad_transmits == 0 {
-            self.address_settled(env, address.port, address.addr);
-            return true;
+            return self.address_settled(env, address.port, address.addr);
         }
         let state = AddrState { tentative: true, ..self.addrs().state(address.addr) };
         self.addrs.set_state(address.addr, state);
@@ -49,7 +54,6 @@ impl IpLayer {
         // MAX_RTR_SOLICITATION_DELAY": hosts that were switched on together must not ask together.
         let delay = random_below(env.rng, conf.solicit_delay);
         self.timers.set(IfTimer::Dad(address.port, addr), Some(env.now + delay));
-        true
     }
 
     /// The next step: another solicitation, or success.

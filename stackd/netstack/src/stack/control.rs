@@ -86,6 +86,22 @@ impl Stack {
         removed
     }
 
+    /// `ip link set up|down`: what hangs on the interface follows. False: no such interface.
+    pub fn set_port_up(&mut self, now: Instant, port: PortId, up: bool) -> bool {
+        let (ip, mut env) = self.ip_parts(now);
+        let known = ip.set_up(&mut env, port, up);
+        self.reap_dropped(now);
+        known
+    }
+
+    /// `ip link set mtu`. False: no such interface.
+    pub fn set_port_mtu(&mut self, now: Instant, port: PortId, mtu: u32) -> bool {
+        let (ip, mut env) = self.ip_parts(now);
+        let known = ip.set_mtu(&mut env, port, mtu);
+        self.reap_dropped(now);
+        known
+    }
+
     /// Gives the queue in front of a device other parameters; what is queued and what was counted stays. False: it is of another kind and
     /// has to be replaced.
     ///
