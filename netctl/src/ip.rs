@@ -18,7 +18,8 @@ mod rule;
 
 const USAGE: &str = "Usage: netctl ip [-4|-6] [-s] [-j] { link | addr | route | rule | neigh } COMMAND ...
        ip link  [ show [ DEV ] ] | set DEV { up | down | mtu N | address MAC | txqueuelen N | promisc {on|off} }
-              | add NAME type { tap | dummy | wire } [ mtu N ] [ KEY VALUE ]... | del DEV
+              | add NAME type { tap | dummy | wire } [ up ] [ mtu N ] [ address MAC ] [ KEY VALUE ]... | del DEV
+              (KEY: one of a [[device]] table, as addresses 10.0.0.2/24,fd00::2/64 or listen /run/wire0)
        ip addr  [ show [ dev DEV ] ] | { add | change | replace | del } PREFIX dev DEV [ OPTIONS ] | flush dev DEV
        ip route [ show [ table {main|local|all} ] [ dev DEV ] ] | { add | change | append | replace | del } [TYPE] PREFIX
                 [ via ADDR ] [ dev DEV ] [ src ADDR ] [ metric N ] [ OPTIONS ] | flush | get ADDR [ from ADDR ] [ oif DEV ]

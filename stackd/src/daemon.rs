@@ -106,6 +106,7 @@ fn facts(config: &Config, args: &Args) -> Facts {
         clock_hz: clock_hz.unwrap_or(0),
         started: crate::control::Started::default(),
         boot_id: os_random_u64(),
+        devices: config.devices.clone(),
     }
 }
 

@@ -20,8 +20,10 @@ fn a_bad_file_is_refused_with_its_place() {
         let out = output(stackd(dir.path()).arg("--config").arg(&file).args(extra));
         assert_eq!(out.status.code(), Some(78));
         let text = String::from_utf8_lossy(&out.stderr);
-        let want =
-            format!("stackd: {}:5:8: device.kind: unknown variant `tun`, expected `tap` or `wire`\n", file.display());
+        let want = format!(
+            "stackd: {}:5:8: device.kind: unknown variant `tun`, expected one of `tap`, `wire`, `dummy`\n",
+            file.display()
+        );
         assert_eq!(text, want);
     }
 }

@@ -67,7 +67,6 @@ pub fn links_and_neighbours() -> Result<()> {
     let mss = crate::support::socket(&bed, f.ours.local_addr()?)?["mss"].as_u64();
     ensure!(mss == Some(1348), "mss {mss:?}");
     run(&bed, "netctl", &format!("ip link set {dev} mtu 7"))?.refused(2, "want 68 to 65535")?;
-    run(&bed, "netctl", "ip link add w0 type wire")?.refused(2, "[[device]]")?;
     run(&bed, "netctl", "ip link show nope")?.refused(2, "no such device")?;
 
     // The flow made the stack learn the kernel's address.

@@ -1,6 +1,7 @@
 //! The operators' tools against a live daemon whose peer is the kernel.
 
 mod ip;
+mod links;
 mod observe;
 mod reference;
 mod sockets;
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
         case("ip::addresses", ip::addresses).tap(),
         case("ip::routes", ip::routes).tap(),
         case("ip::links_and_neighbours", ip::links_and_neighbours).tap(),
+        case("links::up_and_down_as_linux", links::up_and_down_as_linux).tap().program("ip"),
+        case("links::a_wire_at_runtime", links::a_wire_at_runtime).tap(),
+        case("links::nonsense_is_refused", links::nonsense_is_refused).tap(),
         case("tc::replace_under_traffic_loses_nothing", tc::replace_under_traffic_loses_nothing).tap(),
         case("tc::netem_delays_and_refuses", tc::netem_delays_and_refuses).tap(),
         case("nstat::shows_growth", observe::nstat_shows_growth).tap(),
@@ -36,6 +40,11 @@ fn main() -> ExitCode {
         let name = |what: &str| format!("{}::{what}", if v6 { "ipv6" } else { "ipv4" });
         cases.push(
             case(name("ss_sees_what_linux_sees"), move || sockets::ss_sees_what_linux_sees(v6)).tap().program("ss"),
+        );
+        cases.push(
+            case(name("a_tap_comes_carries_and_goes"), move || links::a_tap_comes_carries_and_goes(v6))
+                .tap()
+                .program("ip"),
         );
         cases.push(case(name("kill_resets_both_ends"), move || sockets::kill_resets_both_ends(v6)).tap());
     }

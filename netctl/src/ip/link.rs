@@ -79,19 +79,21 @@ pub(super) fn set(words: &mut Words<'_>) -> Result<SetLinkRequest, Failure> {
 pub(super) fn add(words: &mut Words<'_>) -> Result<AddLinkRequest, Failure> {
     let mut request = AddLinkRequest::default();
     while let Some(word) = words.take() {
+        let named = !request.name.is_empty();
         match word {
             "dev" | "name" => request.name = words.value(word)?.to_owned(),
             "mtu" => request.mtu = Some(words.number(word)?),
             "address" => {
                 request.hardware_address = Some(words.parse(word, "a MAC address, as 02:00:00:00:00:01", parse_mac)?);
             }
-            "type" => {
-                request.kind = words.value(word)?.to_owned();
-                while let Some(key) = words.take() {
-                    request.parameters.insert(key.to_owned(), words.value(key)?.to_owned());
-                }
+            "up" => request.up = true,
+            "down" => request.up = false,
+            "type" => request.kind = words.value(word)?.to_owned(),
+            name if !named && request.kind.is_empty() => request.name = name.to_owned(),
+            // The kinds have keys of their own; the daemon knows them.
+            key if !request.kind.is_empty() => {
+                request.parameters.insert(key.to_owned(), words.value(key)?.to_owned());
             }
-            name if request.name.is_empty() => request.name = name.to_owned(),
             other => {
                 return Err(Failure::usage(format!("Error: either \"{other}\" is a garbage or it came too early.")));
             }

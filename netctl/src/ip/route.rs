@@ -222,7 +222,9 @@ fn to_json(r: &Route) -> serde_json::Value {
     let addr = |a: &[u8]| (!a.is_empty()).then(|| show(a));
     let some = |n: u32| (n != 0).then_some(n);
     json!({
-        "type": type_word(r.r#type()), "dst": destination(r), "gateway": addr(&r.gateway), "dev": r.device, "protocol": r.protocol,
+        "type": type_word(r.r#type()), "dst": destination(r), "gateway": addr(&r.gateway), "dev": r.device,
+        // iproute2 shows what is not the default.
+        "protocol": (r.protocol != "boot").then_some(&r.protocol),
         "prefsrc": addr(&r.preferred_source), "metric": some(r.metric), "mtu": some(r.mtu), "advmss": some(r.advmss),
         "initcwnd": some(r.initcwnd), "initrwnd": some(r.initrwnd), "table": r.table, "rto_min_ms": some(r.rto_min_ms),
         "expires": r.expires_s, "hoplimit": some(r.hoplimit),

@@ -1,5 +1,6 @@
 //! Devices: those that touch the OS (TAP) and those that do not (loopback, virtual wire), and what composes around them.
 
+pub mod dummy;
 pub mod emulator;
 pub mod host;
 pub mod pcapng;
@@ -16,6 +17,7 @@ mod testdev;
 #[cfg(test)]
 mod tests;
 
+pub use dummy::Dummy;
 pub use emulator::Emulator;
 pub use soft::SoftOffload;
 pub use stackd_wire::{Gso, Offload};

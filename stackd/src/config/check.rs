@@ -137,6 +137,18 @@ fn check_device(index: usize, device: &DeviceConfig, file: &File, source: &Sourc
                 return fail("host_name", format!("{host:?} cannot name an interface; want 1 to {MAX_NAME} bytes"));
             }
         }
+        DeviceKind::Dummy => {
+            if listen.is_some() || connect.is_some() {
+                let key = if listen.is_some() { "listen" } else { "connect" };
+                return fail(key, "a dummy has no other end; want kind = \"wire\", or leave this out".into());
+            }
+            if host_name.is_some() || !host_addresses.is_empty() || netns.is_some() {
+                return fail(
+                    "kind",
+                    "a dummy has no side in the kernel: leave host_name, host_addresses and netns out".into(),
+                );
+            }
+        }
         DeviceKind::Wire => {
             if listen.is_some() == connect.is_some() {
                 return fail("kind", "a wire needs one of: listen = \"/path\", connect = \"/path\"".into());

@@ -139,6 +139,8 @@ pub enum DeviceKind {
     Tap,
     /// A virtual wire to another daemon.
     Wire,
+    /// Nothing: what is sent through it is gone. A place for addresses and routes.
+    Dummy,
 }
 
 /// An emulated link. Loss, duplication, reordering and corruption act per segment inside a GSO frame.

@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod file;
 mod paths;
+mod runtime;
 mod units;
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use stackd_proto::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::shard::NewLink;
 use crate::shard::record::Recording;
 
 /// Where the answer to a command goes.
@@ -42,7 +43,7 @@ pub enum Command {
     /// `ip link set`.
     LinkSet(v1::SetLinkRequest, Reply<v1::SetLinkResponse>),
     /// `ip link add`.
-    LinkAdd(v1::AddLinkRequest, Reply<v1::AddLinkResponse>),
+    LinkAdd(Box<NewLink>, Reply<v1::AddLinkResponse>),
     /// `ip link del`.
     LinkDelete(v1::DeleteLinkRequest, Reply<v1::DeleteLinkResponse>),
     /// `ip addr show`.

@@ -8,6 +8,7 @@ pub mod backend;
 mod capture;
 mod deadline;
 mod diag;
+mod links;
 mod merge;
 mod net;
 mod observe;
@@ -78,6 +79,8 @@ pub struct Facts {
     pub started: Started,
     /// Random; changes with each start.
     pub boot_id: u64,
+    /// The interfaces besides `lo`.
+    pub devices: Vec<crate::config::DeviceConfig>,
 }
 
 /// Limits of the control plane.
@@ -122,6 +125,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("reflection: the descriptor set does not load")?;
+    let links = Arc::new(links::Links::new(backend.clone(), &facts));
     let facts = Arc::new(facts);
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let server = Server::builder()
@@ -131,8 +135,8 @@ pub async fn serve(
         .add_service(health_service)
         .add_service(reflection)
         .add_service(SysctlServiceServer::new(sysctl::Service::new(backend.clone())))
-        .add_service(NetServiceServer::new(net::Service::new(backend.clone())))
-        .add_service(QdiscServiceServer::new(net::Service::new(backend.clone())))
+        .add_service(NetServiceServer::new(net::Service::new(backend.clone(), Arc::clone(&links))))
+        .add_service(QdiscServiceServer::new(net::Service::new(backend.clone(), links)))
         .add_service(DiagServiceServer::new(diag::Service::new(backend.clone(), facts.started)))
         .add_service(CounterServiceServer::new(observe::Service::new(backend.clone(), Arc::clone(&facts))))
         .add_service(ClientServiceServer::new(observe::Service::new(backend.clone(), Arc::clone(&facts))))

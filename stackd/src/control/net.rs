@@ -1,5 +1,7 @@
 //! NetService and QdiscService: checks what can be checked without a stack, then asks the shards.
 
+use std::sync::Arc;
+
 use stackd_proto::{
     StatusError,
     v1::{self, net_service_server::NetService, qdisc_service_server::QdiscService},
@@ -8,17 +10,19 @@ use tonic::{Request, Response, Status};
 
 use super::{
     backend::{Backend, Command},
+    links::Links,
     merge,
 };
 
 #[derive(Debug)]
 pub(super) struct Service {
     backend: Backend,
+    links: Arc<Links>,
 }
 
 impl Service {
-    pub(super) fn new(backend: Backend) -> Self {
-        Self { backend }
+    pub(super) fn new(backend: Backend, links: Arc<Links>) -> Self {
+        Self { backend, links }
     }
 }
 
@@ -129,17 +133,14 @@ impl NetService for Service {
         let request = request.into_inner();
         check_name(&request.name)?;
         check_hardware("address", request.hardware_address.as_deref().unwrap_or_default(), true)?;
-        let answers = self.backend.change(|reply| Command::LinkAdd(request.clone(), reply), |_| None).await?;
-        Ok(Response::new(answers.into_iter().next().unwrap_or_default()))
+        Ok(Response::new(self.links.add(request).await?))
     }
 
     async fn delete_link(
         &self,
         request: Request<v1::DeleteLinkRequest>,
     ) -> Result<Response<v1::DeleteLinkResponse>, Status> {
-        let request = request.into_inner();
-        self.backend.change(|reply| Command::LinkDelete(request.clone(), reply), |_| None).await?;
-        Ok(Response::new(v1::DeleteLinkResponse {}))
+        Ok(Response::new(self.links.delete(request.into_inner()).await?))
     }
 
     async fn list_addresses(

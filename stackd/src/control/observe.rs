@@ -102,7 +102,8 @@ impl DaemonService for Service {
         for (id, shard) in (0u32..).zip(&mut shards) {
             shard.id = id;
         }
-        let Facts { version, control_path, attach_path, config_path, clock_hz, boot_id, started } = &*self.facts;
+        let Facts { version, control_path, attach_path, config_path, clock_hz, boot_id, started, devices: _ } =
+            &*self.facts;
         Ok(Response::new(v1::InfoResponse {
             version: version.clone(),
             pid: std::process::id(),

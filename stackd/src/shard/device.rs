@@ -5,14 +5,14 @@ use crate::config::{Args, Config, DeviceConfig, DeviceKind, EmulateConfig, Mac};
 use anyhow::{Context, Result};
 use rustix::event::epoll::EventFlags;
 use siphasher::sip::SipHasher13;
-use stackd_base::{Bandwidth, DropReason, Instant, PortId};
-use stackd_netdev::{Device, DeviceStats, Emulator, SoftOffload, Tap, TapConfig, Wire, host};
+use stackd_base::{Bandwidth, DropReason, Instant, PortId, QueueId};
+use stackd_netdev::{Device, DeviceStats, Dummy, Emulator, SoftOffload, Tap, TapConfig, Wire, host};
 use stackd_netstack::packet::Packet;
 use stackd_qdisc::config::{Chance, Loss, NetemConfig};
 use stackd_qdisc::{QdiscConfig, QdiscStats};
 use std::hash::Hasher;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Room for the largest GSO frame.
 pub const FRAME_BUFFER: usize = stackd_netdev::RX_BUFFER_LEN;
@@ -35,6 +35,16 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            rx_invalid: self.rx_invalid + other.rx_invalid,
+            tx_refused: self.tx_refused + other.tx_refused,
+            egress_lost: self.egress_lost + other.egress_lost,
+            ingress_lost: self.ingress_lost + other.ingress_lost,
+        }
+    }
+
     /// How many of them have this reason.
     pub fn of(&self, reason: DropReason) -> u64 {
         match reason {
@@ -103,6 +113,14 @@ impl Port {
         self.held.is_some() || self.device.stats().egress.is_some_and(|path| path.qlen > 0)
     }
 
+    /// What will have been lost when it is closed now: with it goes what is under way on its emulated paths.
+    pub fn losses_when_closed(&self) -> Losses {
+        let DeviceStats { egress, ingress, .. } = self.device.stats();
+        let under_way = |path: Option<QdiscStats>| path.map_or(0, |p| p.qlen);
+        let (egress_lost, ingress_lost) = (under_way(egress), under_way(ingress));
+        self.losses().plus(Losses { egress_lost, ingress_lost, ..Losses::default() })
+    }
+
     /// What was lost between the stack and the outside.
     pub fn losses(&self) -> Losses {
         let DeviceStats { rx_invalid, tx_refused, egress, ingress } = self.device.stats();
@@ -121,7 +139,7 @@ pub fn open_all(config: &Config, args: &Args) -> Result<Vec<Vec<Port>>> {
     let workers = config.workers;
     let mut shards: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
     for (index, device) in config.devices.iter().enumerate() {
-        let queues = open(device, workers).map_err(|e| {
+        let queues = open_ports(device, port_id(index), workers).map_err(|e| {
             anyhow::Error::from(config.device_error(
                 args,
                 index,
@@ -129,18 +147,25 @@ pub fn open_all(config: &Config, args: &Args) -> Result<Vec<Vec<Port>>> {
                 format!("{} cannot be opened: {e:#}", device.name),
             ))
         })?;
-        for (shard, device_queue) in shards.iter_mut().zip(queues) {
-            shard.push(Port {
-                id: port_id(index),
-                kind: kind_name(device.kind),
-                device: device_queue,
-                held: None,
-                full: false,
-                tx_refused: 0,
-            });
+        for (shard, port) in shards.iter_mut().zip(queues) {
+            shard.push(port);
         }
     }
     Ok(shards)
+}
+
+/// Opens one device: element `i` is what shard `i` gets.
+pub fn open_ports(device: &DeviceConfig, id: PortId, workers: u8) -> Result<Vec<Port>> {
+    let queues = open(device, workers)?;
+    let port = |device_queue| Port {
+        id,
+        kind: kind_name(device.kind),
+        device: device_queue,
+        held: None,
+        full: false,
+        tx_refused: 0,
+    };
+    Ok(queues.into_iter().map(port).collect())
 }
 
 /// `lo` is 1; devices follow in the order of the configuration, so that every shard numbers them alike.
@@ -152,12 +177,16 @@ fn kind_name(kind: DeviceKind) -> &'static str {
     match kind {
         DeviceKind::Tap => "tap",
         DeviceKind::Wire => "wire",
+        DeviceKind::Dummy => "dummy",
     }
 }
 
 fn open(device: &DeviceConfig, workers: u8) -> Result<Vec<Box<dyn Device>>> {
     match device.kind {
         DeviceKind::Tap => open_tap(device, workers),
+        DeviceKind::Dummy => {
+            (0..workers).map(|n| dressed(Dummy::new(QueueId(n.into()), device.mtu), device, n.into())).collect()
+        }
         DeviceKind::Wire => {
             let wire = match (&device.listen, &device.connect) {
                 (Some(path), _) => Wire::listen(path, device.mtu)?,
@@ -251,12 +280,12 @@ fn netem(e: &EmulateConfig) -> NetemConfig {
 }
 
 /// The Ethernet address of stackd's side: as configured, or made from the names, so that it survives a restart and differs between daemons.
-pub fn mac(device: &DeviceConfig, config: &Config) -> [u8; 6] {
+pub fn mac(device: &DeviceConfig, control: &Path) -> [u8; 6] {
     if let Some(Mac(mac)) = device.mac {
         return mac;
     }
     let mut hasher = SipHasher13::new_with_keys(MAC_KEY, 0);
-    hasher.write(config.control.as_os_str().as_encoded_bytes());
+    hasher.write(control.as_os_str().as_encoded_bytes());
     hasher.write(device.name.as_bytes());
     let h = hasher.finish().to_be_bytes();
     // IEEE 802: locally administered, one station.

@@ -14,6 +14,7 @@ mod steer;
 mod tap_in;
 mod wait;
 
+pub use command::link::{NewLink, link_exists};
 pub use mailbox::{HandedFrame, Mailbox, Mailer, Message, Search, mailbox};
 pub use setup::rehearse;
 pub use steer::{Claim, ClaimKind, Claims, Steering};
@@ -77,6 +78,8 @@ pub struct Shard {
     watchers: command::Watchers,
     /// Handles of qdiscs that an operator set.
     handles: HashMap<PortId, u32>,
+    /// Frames lost below interfaces that are no more.
+    lost_with_links: device::Losses,
     figures: Figures,
     idle_since: Option<Instant>,
     /// Who else wants this processor.
@@ -126,6 +129,7 @@ impl Shard {
             captures: Captures::default(),
             watchers: command::Watchers::default(),
             handles: HashMap::new(),
+            lost_with_links: device::Losses::default(),
             figures: Figures::default(),
             idle_since: None,
             neighbours: Neighbours::default(),

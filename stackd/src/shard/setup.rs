@@ -1,6 +1,6 @@
 //! A stack from the configuration: interfaces, addresses, routes, neighbours, sysctls.
 
-use super::command::net::{address, reachable_through};
+use super::command::net::{address, metric_or_default, reachable_through};
 use super::device::{self, Port};
 use crate::config::{Args, Config, ConfigError, Destination, DeviceConfig, RouteConfig, RouteKind};
 use crate::store::Store;
@@ -98,32 +98,49 @@ fn add_device(
     device: &DeviceConfig,
     open: Option<&Port>,
 ) -> Result<(), ConfigError> {
-    let fail = |key: &str, why: &dyn std::fmt::Display| Err(config.device_error(args, index, key, why));
-    let caps = open.map_or(TYPICAL, |p| {
-        let stackd_netdev::Caps { tx_csum, tso_max, uso, ethernet, .. } = p.device.caps();
-        PortCaps { tx_csum, tso_max, uso, ethernet }
-    });
-    let mac = device::mac(device, config);
+    let caps = open.map_or(TYPICAL, caps_of);
+    let mac = device::mac(device, &config.control);
+    let added = add_interface(stack, now, device, mac, caps, true);
+    added.map(drop).map_err(|(key, why)| config.device_error(args, index, key, why))
+}
+
+/// What the stack has to know of an open device.
+pub(super) fn caps_of(port: &Port) -> PortCaps {
+    let stackd_netdev::Caps { tx_csum, tso_max, uso, ethernet, .. } = port.device.caps();
+    PortCaps { tx_csum, tso_max, uso, ethernet }
+}
+
+/// An interface as its configuration describes it. A failure names the key.
+pub(super) fn add_interface(
+    stack: &mut Stack,
+    now: Instant,
+    device: &DeviceConfig,
+    mac: [u8; 6],
+    caps: PortCaps,
+    up: bool,
+) -> Result<PortId, (&'static str, String)> {
     let text = match &device.qdisc {
         Some(text) => text.clone(),
         None => stack.sysctl_get("net.core.default_qdisc").unwrap_or_else(|_| "pfifo_fast".into()),
     };
     let qdisc = match text.parse::<QdiscConfig>().and_then(|q| stackd_qdisc::build(&q)) {
         Ok(qdisc) => qdisc,
-        Err(why) => return fail("qdisc", &why),
+        Err(why) => return Err(("qdisc", why.to_string())),
     };
     let port = PortConfig { name: device.name.clone(), mac: MacAddr(mac), mtu: device.mtu, loopback: false, caps };
     let id = stack.add_port_with(port, qdisc);
-    if device.mtu >= 1280 {
+    if !up {
+        stack.set_port_up(now, id, false);
+    } else if device.mtu >= 1280 {
         // RFC 4291, 2.1: "All interfaces are required to have at least one Link-Local unicast address".
         stack.add_link_local(now, id);
     }
     for a in &device.addresses {
         if !stack.add_address_checked(now, address(a.addr, a.len, id), false) {
-            return fail("addresses", &format!("{a} cannot be an address of {}, or is given twice", device.name));
+            return Err(("addresses", format!("{a} cannot be an address of {}, or is given twice", device.name)));
         }
     }
-    Ok(())
+    Ok(id)
 }
 
 fn add_route(
@@ -179,8 +196,8 @@ fn add_route(
         mtu: *mtu,
         ..RouteOptions::default()
     };
-    let route =
-        Route { dst, kind, gateway: *via, port, src: *src, metric: *metric, origin: RouteOrigin::Boot, options };
+    let metric = metric_or_default(dst, *metric);
+    let route = Route { dst, kind, gateway: *via, port, src: *src, metric, origin: RouteOrigin::Boot, options };
     match layer.add_route(route, false) {
         Ok(()) => Ok(()),
         Err(e) => fail("to", e.to_string()),

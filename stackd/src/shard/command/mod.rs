@@ -1,6 +1,7 @@
 //! What the control plane asks of a shard, executed on its thread between two turns of the loop.
 
 mod diag;
+pub mod link;
 pub mod net;
 pub mod qdisc;
 mod rules;
@@ -59,9 +60,9 @@ impl Shard {
             Command::SysctlGet(request, reply) => tell(reply, sysctl::get(&self.core.stack, &request)),
             Command::SysctlSet(request, reply) => tell(reply, self.set_sysctls(now, &request)),
             Command::LinkList(request, reply) => tell(reply, self.list_links(&request)),
-            Command::LinkSet(request, reply) => tell(reply, net::set_link(self.core.stack.ip_mut(), &request)),
-            Command::LinkAdd(request, reply) => tell(reply, Err(fixed_links("add", &request.name))),
-            Command::LinkDelete(request, reply) => tell(reply, Err(fixed_links("delete", &request.name))),
+            Command::LinkSet(request, reply) => tell(reply, self.set_link(now, &request)),
+            Command::LinkAdd(request, reply) => tell(reply, self.add_link(now, *request)),
+            Command::LinkDelete(request, reply) => tell(reply, self.delete_link(now, &request)),
             Command::AddressList(request, reply) => tell(reply, net::addresses(self.core.stack.ip(), now, &request)),
             Command::AddressModify(request, reply) => {
                 tell(reply, net::modify_address(&mut self.core.stack, now, &request));
@@ -138,23 +139,6 @@ impl Shard {
         let key = self.core.store.add_session(id, process, Transport::Grpc(Some(closing)), quota, now);
         self.places.insert(key, place);
         Ok(OpenedSession { id: SessionId(id), max_sockets: quota.sockets, max_memory_bytes: quota.memory })
-    }
-
-    fn list_links(&self, request: &v1::ListLinksRequest) -> Result<v1::ListLinksResponse, StatusError> {
-        let layer = self.core.stack.ip();
-        if !request.name.is_empty() {
-            net::port(layer, &request.name)?;
-        }
-        let shown = layer.ports().iter().filter(|p| request.name.is_empty() || p.config.name == request.name);
-        let links = shown
-            .map(|p| {
-                let device = self.ports.iter().find(|d| d.id == p.id);
-                let kind = device.map_or("loopback", |d| d.kind);
-                let losses = device.map(crate::shard::device::Port::losses).unwrap_or_default();
-                net::link(p, kind, if p.config.loopback { 1 } else { self.peers.len() as u32 }, losses)
-            })
-            .collect();
-        Ok(v1::ListLinksResponse { links })
     }
 
     fn list_qdiscs(&self, now: Instant, request: &v1::QdiscListRequest) -> Result<v1::QdiscListResponse, StatusError> {
@@ -253,7 +237,8 @@ impl Shard {
         if request.drops {
             let drops = self.core.stack.drops();
             let below: Vec<_> = self.ports.iter().map(crate::shard::device::Port::losses).collect();
-            let count = |r: DropReason| drops.get(r) + below.iter().map(|l| l.of(r)).sum::<u64>();
+            let count =
+                |r: DropReason| drops.get(r) + below.iter().map(|l| l.of(r)).sum::<u64>() + self.lost_with_links.of(r);
             out.drops = DropReason::ALL.iter().map(|&r| counter(r.name(), count(r), r.text(), false)).collect();
         }
         out
@@ -380,10 +365,4 @@ impl Shard {
 
 fn port_is_loopback(shard: &Shard, id: PortId) -> bool {
     shard.core.stack.ip().port(id).is_some_and(|p| p.config.loopback)
-}
-
-fn fixed_links(verb: &str, name: &str) -> StatusError {
-    StatusError::new(Errno::Eopnotsupp, format!("cannot {verb} an interface while stackd runs"))
-        .argument("dev", name)
-        .remedy("a [[device]] table in the configuration, and a restart")
 }

@@ -1,6 +1,5 @@
 //! `ip link|addr|route|neigh`: the IP layer's tables, shown and changed.
 
-use crate::shard::device::Losses;
 use stackd_base::{DropCounters, Duration, Instant, MibCounters, PortId, SplitMix64};
 use stackd_netstack::Stack;
 use stackd_netstack::addr::{AddrState, Address, Prefix, Scope};
@@ -13,11 +12,6 @@ use stackd_proto::{StatusError, v1};
 use stackd_wire::MacAddr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const IFF_UP: u32 = 0x1;
-const IFF_BROADCAST: u32 = 0x2;
-const IFF_LOOPBACK: u32 = 0x8;
-const IFF_MULTICAST: u32 = 0x1000;
-const IFF_LOWER_UP: u32 = 0x1_0000;
 const IFA_F_SECONDARY: u32 = 0x1;
 const IFA_F_NODAD: u32 = 0x2;
 const IFA_F_DADFAILED: u32 = 0x8;
@@ -28,7 +22,6 @@ const IFA_F_PERMANENT: u32 = 0x80;
 const TABLE_MAIN: u32 = 254;
 /// `quickack 1` in `stackd.v1`; 1 is `quickack 0`.
 const QUICKACK_ON: u32 = 2;
-const TX_QUEUE_LEN: u32 = 1000;
 
 /// 4 or 16 bytes, network order.
 pub fn octets(ip: IpAddr) -> Vec<u8> {
@@ -67,102 +60,6 @@ fn name_of(layer: &IpLayer, id: Option<PortId>) -> String {
     id.and_then(|id| layer.port(id)).map(|p| p.config.name.clone()).unwrap_or_default()
 }
 
-/// One interface. `kind`: what the shell knows of the device; `queues`: how many.
-pub fn link(p: &Port, kind: &str, queues: u32, losses: Losses) -> v1::Link {
-    let c = &p.config;
-    let stackd_netstack::port::PortStats {
-        rx_packets,
-        rx_bytes,
-        rx_dropped,
-        rx_multicast,
-        tx_packets,
-        tx_bytes,
-        tx_dropped,
-    } = p.stats;
-    let mut flags = if p.up { IFF_UP | IFF_LOWER_UP } else { 0 };
-    flags |= if c.loopback { IFF_LOOPBACK } else { IFF_BROADCAST | IFF_MULTICAST };
-    let mut offloads = Vec::new();
-    if c.caps.tx_csum {
-        offloads.push("tx-checksumming".to_owned());
-    }
-    if c.caps.tso_max > 0 {
-        offloads.push("tcp-segmentation-offload".to_owned());
-    }
-    v1::Link {
-        index: p.id.0,
-        name: c.name.clone(),
-        kind: kind.to_owned(),
-        flags,
-        mtu: c.mtu,
-        qdisc: p.qdisc().kind().to_owned(),
-        operstate: if c.loopback {
-            "UNKNOWN"
-        } else if p.up {
-            "UP"
-        } else {
-            "DOWN"
-        }
-        .to_owned(),
-        tx_queue_len: TX_QUEUE_LEN,
-        hardware_address: c.mac.0.to_vec(),
-        broadcast_address: if c.loopback { vec![0; 6] } else { vec![0xff; 6] },
-        stats: Some(v1::LinkStats {
-            rx_bytes,
-            rx_packets,
-            rx_errors: losses.rx_invalid,
-            rx_dropped: rx_dropped + losses.ingress_lost,
-            rx_missed: 0,
-            rx_multicast,
-            tx_bytes,
-            tx_packets,
-            tx_errors: losses.tx_refused,
-            tx_dropped: tx_dropped + losses.egress_lost,
-            tx_carrier: 0,
-            tx_collisions: 0,
-        }),
-        offloads,
-        queues,
-        gso_max_size: c.caps.tso_max,
-        min_mtu: 68,
-        max_mtu: 65_535,
-    }
-}
-
-/// `ip link set`: what a stack can change of an interface by itself.
-pub fn set_link(layer: &mut IpLayer, request: &v1::SetLinkRequest) -> Result<v1::SetLinkResponse, StatusError> {
-    let v1::SetLinkRequest { name, up, mtu, hardware_address, tx_queue_len, promiscuous } = request;
-    let id = port(layer, name)?.id;
-    if let Some(mtu) = mtu
-        && !(68..=65_535).contains(mtu)
-    {
-        return Err(StatusError::invalid("mtu", mtu, "out of range").remedy("68 to 65535"));
-    }
-    let mac = match hardware_address {
-        None => None,
-        Some(bytes) => match <[u8; 6]>::try_from(&**bytes) {
-            Ok(mac) if mac[0] & 1 == 0 => Some(MacAddr(mac)),
-            _ => {
-                return Err(StatusError::invalid("address", format!("{bytes:02x?}"), "not the address of one station"));
-            }
-        },
-    };
-    if let Some(len) = tx_queue_len {
-        return Err(StatusError::new(Errno::Eopnotsupp, "queues belong to qdiscs here")
-            .argument("txqueuelen", len)
-            .remedy("a qdisc with that limit: tc qdisc replace dev DEV root pfifo_fast limit N"));
-    }
-    if promiscuous == &Some(true) {
-        return Err(StatusError::new(Errno::Eopnotsupp, "frames for others are never taken in")
-            .argument("promisc", "on")
-            .remedy("netctl capture, which shows every frame that reaches the device"));
-    }
-    let Some(p) = layer.port_mut(id) else { return Err(StatusError::new(Errno::Enodev, "no such device")) };
-    p.up = up.unwrap_or(p.up);
-    p.config.mtu = mtu.unwrap_or(p.config.mtu);
-    p.config.mac = mac.unwrap_or(p.config.mac);
-    Ok(v1::SetLinkResponse {})
-}
-
 /// `ip addr show`.
 pub fn addresses(
     layer: &IpLayer,
@@ -175,7 +72,8 @@ pub fn addresses(
         .map(|a| {
             let Address { addr, prefix_len, scope, port, secondary, deprecated } = *a;
             let device = name_of(layer, Some(port));
-            let AddrState { tentative, dadfailed, valid_until, preferred_until, autoconf } = layer.addrs().state(addr);
+            let AddrState { tentative, dadfailed, valid_until, preferred_until, autoconf, down } =
+                layer.addrs().state(addr);
             let left = |until: Option<Instant>| until.map(|t| seconds(t.saturating_since(now)));
             v1::Address {
                 label: if addr.is_ipv4() { device.clone() } else { String::new() },
@@ -190,7 +88,7 @@ pub fn addresses(
                 flags: if valid_until.is_none() { IFA_F_PERMANENT } else { 0 }
                     | if secondary { IFA_F_SECONDARY } else { 0 }
                     | if deprecated { IFA_F_DEPRECATED } else { 0 }
-                    | if tentative { IFA_F_TENTATIVE } else { 0 }
+                    | if tentative || (down && addr.is_ipv6()) { IFA_F_TENTATIVE } else { 0 }
                     | if dadfailed { IFA_F_DADFAILED } else { 0 }
                     | if autoconf { IFA_F_MANAGETEMPADDR } else { 0 },
             }
@@ -438,6 +336,12 @@ fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError
         })?),
         _ => None,
     };
+    if let Some(down) = port.and_then(|p| layer.port(p)).filter(|p| !p.up) {
+        let name = &down.config.name;
+        return Err(StatusError::new(Errno::Enetdown, "the device is down")
+            .argument("dev", name)
+            .remedy(format!("ip link set {name} up")));
+    }
     let congctl = match &*r.congestion_control {
         "" => None,
         name => {
@@ -459,7 +363,7 @@ fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError
         gateway,
         port,
         src: optional_ip("src", &r.preferred_source)?,
-        metric: r.metric,
+        metric: metric_or_default(dst, r.metric),
         origin: if r.protocol == "boot" { RouteOrigin::Boot } else { RouteOrigin::Static },
         options: RouteOptions {
             congctl,
@@ -474,6 +378,12 @@ fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError
             pref: r.preference.signum() as i8,
         },
     })
+}
+
+/// Linux's `IP6_RT_PRIO_USER`: IPv6 routes that name no metric rank behind those of addresses.
+pub fn metric_or_default(dst: Prefix, metric: u32) -> u32 {
+    const IPV6_USER: u32 = 1024;
+    if metric == 0 && dst.addr().is_ipv6() { IPV6_USER } else { metric }
 }
 
 /// The interface on whose network `via` lies.
