@@ -7,7 +7,7 @@ use stackd_shm::abi::{Arg, FLAG_LAST_SOCKET, FLAG_MORE, FLAG_NONBLOCK, Opcode, S
 use stackd_shm::fifo::{RxReader, SockState, TxWriter};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -47,6 +47,8 @@ pub(crate) struct Sock {
     inq: AtomicBool,
     /// UDP_CORK.
     corked: AtomicBool,
+    /// TCP_REPAIR: see [`crate::raw::Repair`].
+    repair: AtomicU8,
     /// SO_BUSY_POLL in microseconds; 0: as the session spins.
     busy_poll: AtomicU32,
     pub(crate) gathered: Mutex<Option<crate::raw::Corked>>,
@@ -133,6 +135,7 @@ impl Sock {
             peek_off: AtomicI32::new(-1),
             inq: AtomicBool::new(false),
             corked: AtomicBool::new(false),
+            repair: AtomicU8::new(0),
             busy_poll: AtomicU32::new(0),
             gathered: Mutex::default(),
             zerocopy: Mutex::default(),
@@ -168,7 +171,8 @@ impl Sock {
         let (mut tx, mut rx) = (lock(&self.tx), lock(&self.rx));
         let result = self.inner().call(Sqe { flags: FLAG_NONBLOCK, ..sqe }, &arg, None).map(drop);
         let code = result.as_ref().err().and_then(io::Error::raw_os_error);
-        if to.is_none() || code == Some(EINPROGRESS) {
+        let begun = code == Some(EINPROGRESS) || result.is_ok() && self.repair().is_some();
+        if to.is_none() || begun {
             tx.restart();
             rx.restart();
             self.more.store(false, Ordering::Relaxed);
@@ -261,6 +265,11 @@ impl Sock {
         on.then(|| i32::try_from(lock(&self.rx).available()).unwrap_or(i32::MAX))
     }
 
+    /// TCP_REPAIR.
+    pub(crate) fn repair(&self) -> Option<crate::raw::Repair> {
+        crate::raw::Repair::from_raw(self.repair.load(Ordering::Acquire))
+    }
+
     /// Sets an option, and keeps what of it this side acts upon.
     pub(crate) fn set_local(&self, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
         let int = value.first_chunk().map(|b| i32::from_ne_bytes(*b));
@@ -272,6 +281,12 @@ impl Sock {
         self.set(level, name, value)?;
         if (level, name) == (crate::options::IPPROTO_TCP, crate::options::TCP_INQ) {
             self.inq.store(int == Some(1), Ordering::Relaxed);
+        }
+        if level == crate::options::IPPROTO_TCP && matches!(name, crate::raw::TCP_REPAIR | crate::raw::TCP_REPAIR_QUEUE)
+        {
+            // The daemon agreed: both sides know from here on.
+            let repair = crate::raw::Repair::after(self.repair(), name, int.unwrap_or(0));
+            self.repair.store(repair.map_or(0, |r| r as u8), Ordering::Release);
         }
         if level != crate::options::SOL_SOCKET {
             return Ok(());

@@ -46,6 +46,7 @@ table! {
     Einval, "EINVAL", "Invalid argument", InvalidArgument;
     Emfile, "EMFILE", "Too many open files", ResourceExhausted;
     Enotty, "ENOTTY", "Inappropriate ioctl for device", InvalidArgument;
+    Efbig, "EFBIG", "File too large", OutOfRange;
     Epipe, "EPIPE", "Broken pipe", FailedPrecondition;
     Edom, "EDOM", "Numerical argument out of domain", OutOfRange;
     Enosys, "ENOSYS", "Function not implemented", Unimplemented;

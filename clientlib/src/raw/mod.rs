@@ -2,11 +2,13 @@
 
 mod datagram;
 mod errqueue;
+mod repair;
 mod stream;
 
 pub(crate) use datagram::Corked;
 pub use datagram::{Message, MessageBuf};
 pub(crate) use errqueue::ZeroCopy;
+pub(crate) use repair::{Repair, TCP_REPAIR, TCP_REPAIR_QUEUE};
 
 use crate::lane::broken;
 use crate::session::Session;

@@ -1,6 +1,6 @@
 //! Sending and receiving on stream sockets, in the order of checks of Linux's `tcp_sendmsg` and `tcp_recvmsg`.
 
-use super::{EAGAIN, ENOTCONN, EOPNOTSUPP, EPIPE, Received, Socket, errno, msg};
+use super::{EAGAIN, ENOTCONN, EOPNOTSUPP, EPIPE, Received, Repair, Socket, errno, msg};
 use crate::lane::broken;
 use crate::session::lock;
 use crate::socket::Sock;
@@ -15,6 +15,11 @@ impl Socket {
     pub(super) fn send_stream(&self, data: &[u8], flags: i32) -> io::Result<usize> {
         if flags & msg::OOB != 0 {
             return Err(errno(EOPNOTSUPP));
+        }
+        match self.sock.repair() {
+            Some(Repair::NoQueue) => return Err(errno(super::EINVAL)),
+            Some(Repair::Receive) => return self.fill(data),
+            Some(Repair::Send) | None => {}
         }
         let sock = &*self.sock;
         let more = flags & msg::MORE != 0;
@@ -58,6 +63,11 @@ impl Socket {
         let sock = &*self.sock;
         if sock.is_listening() {
             return Err(errno(ENOTCONN));
+        }
+        if let Some(repair) = sock.repair()
+            && let Some(got) = self.recv_repairing(repair, buf, flags)?
+        {
+            return Ok(got);
         }
         let dontwait = sock.nonblocking() || flags & msg::DONTWAIT != 0;
         let peek = flags & msg::PEEK != 0;

@@ -43,7 +43,6 @@ const fn differs(option: &'static str, only: fn(Case<'_>) -> bool, why: &'static
 const FILTERS: &str = "programs in the kernel that look at packets (BPF) have no place here";
 const CONTROL_PLANE: &str = "concerns routers and raw sockets, not TCP or UDP sockets";
 const V6_HEADERS: &str = "IPv6 extension headers are not handed to programs";
-const REPAIR: &str = "the kernel's way to checkpoint connections; it needs privileges there too";
 const TUNING: &str = "tunes how the kernel's drivers and softirqs work, which a daemon in user space does not have";
 const METADATA: &str = "a label of the kernel's packet metadata";
 
@@ -90,12 +89,6 @@ pub const RULES: &[Rule] = &[
         "the buffer of a connection tunes itself by this stack's own measure",
     ),
     // tcp(7)
-    refused("TCP_QUEUE_SEQ", REPAIR),
-    refused("TCP_REPAIR", REPAIR),
-    refused("TCP_REPAIR_OPTIONS", REPAIR),
-    refused("TCP_REPAIR_QUEUE", REPAIR),
-    refused("TCP_REPAIR_WINDOW", REPAIR),
-    refused("TCP_TIMESTAMP", REPAIR),
     refused("TCP_RTO_MIN_US", "set it for a route: `rto_min`"),
     refused("TCP_DELACK_MAX_US", "delayed ACKs adapt"),
     refused("TCP_TX_DELAY", "emulate a path with netem instead"),

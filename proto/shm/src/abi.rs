@@ -82,6 +82,9 @@ opcodes! {
     /// recvmsg(2) with MSG_ERRQUEUE: `args[0]` = 1 leaves the entry (MSG_PEEK). Result: bytes of data; `args[0]` = bytes of control
     /// messages. Argument: where the packet went (an address), then the control messages, then what of its payload is known, cut to fit.
     ErrQueue = 24;
+    /// send(2) on a stream under repair (TCP_REPAIR) whose receive queue is chosen: argument = bytes for the end of what was received.
+    /// Result: how many fitted.
+    RepairFill = 25;
 }
 
 /// Connect, Accept, PollAdd: do not wait.

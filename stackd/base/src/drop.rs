@@ -71,6 +71,7 @@ reasons! {
     TcpPaws, "Timestamp older than the last one seen (RFC 7323, PAWS).";
     TcpRcvBuf, "Beyond the receive buffer's memory.";
     TcpOfoPrune, "Out-of-order data discarded under memory pressure.";
+    TcpRepair, "For a connection under repair (TCP_REPAIR), which stands still.";
     TcpAbort, "Data for a connection that the application already closed.";
     TcpTimeWait, "Not acceptable in TIME_WAIT.";
     TcpReset, "RST not acceptable (RFC 5961): answered by a challenge ACK or ignored.";

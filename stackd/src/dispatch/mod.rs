@@ -16,6 +16,7 @@ use crate::shard::ClaimKind;
 use crate::store::{HeapDatagram, SessionKey, Store};
 use bytes::Bytes;
 use stackd_base::{Errno, Instant, SockId};
+use stackd_netstack::socket::repair::Queue;
 use stackd_netstack::{Domain, Readiness, Shutdown, SocketKind, Stack};
 use stackd_proto::StatusError;
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ const IPPROTO_MAX: i32 = 262;
 const SOL_SOCKET: i32 = 1;
 const SO_REUSEPORT: i32 = 15;
 const IPPROTO_TCP: i32 = 6;
+/// Level and number of the option.
+const TCP_REPAIR: (i32, i32) = (IPPROTO_TCP, 19);
 const IPPROTO_UDP: i32 = 17;
 /// Most bytes one `Receive` of a datagram can need.
 const MAX_DATAGRAM: usize = 65_535;
@@ -200,6 +203,10 @@ fn claim_bound(core: &mut Core, now: Instant, session: SessionKey, (number, sock
 fn bound_kind(core: &mut Core, now: Instant, sock: SockId) -> ClaimKind {
     let mut value = [0; 4];
     let got = core.stack.get_option(now, sock, SOL_SOCKET, SO_REUSEPORT, &mut value);
+    // One that is put together again may stand beside a listener, as the accepted connection that it was.
+    if core.stack.repair_queue(sock).is_some() {
+        return ClaimKind::Accepted;
+    }
     ClaimKind::Bound { shares: got.is_ok() && value != [0; 4] }
 }
 
@@ -251,6 +258,14 @@ fn send(
         core.store.count_sent(session, sent as u64);
         return Ok(SocketResult::Sent(sent as u64));
     }
+    match core.stack.repair_queue(sock) {
+        Some(Queue::Receive) => {
+            let taken = core.stack.refill(now, sock, data, &mut core.store)?;
+            return Ok(SocketResult::Sent(taken as u64));
+        }
+        Some(Queue::None) => return Err(Errno::EINVAL),
+        Some(Queue::Send) | None => {}
+    }
     if let Some(error) = core.stack.take_error(sock) {
         return Err(error);
     }
@@ -282,6 +297,24 @@ fn receive(
     let Some(fifo) = core.stack.fifo(sock) else {
         return Err(core.stack.take_error(sock).unwrap_or(Errno::ENOTCONN));
     };
+    match core.stack.repair_queue(sock) {
+        Some(_) if !peek => return Err(Errno::EPERM),
+        Some(Queue::None) => return Err(Errno::EINVAL),
+        // What was sent, and not acknowledged.
+        Some(Queue::Send) => {
+            let data = core.store.heap_unacked(fifo, max)?;
+            let full_length = data.len() as u64;
+            let data = data.into();
+            return Ok(SocketResult::Received {
+                data,
+                from: None,
+                control: Bytes::new(),
+                full_length,
+                end_of_stream: false,
+            });
+        }
+        Some(Queue::Receive) | None => {}
+    }
     let (data, tail) = core.store.heap_read(fifo, max, peek)?;
     if !data.is_empty() {
         if !peek {

@@ -121,6 +121,22 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
             kick(core, now, session, number)?;
             SocketCall::Close { socket: number }
         }
+        Opcode::RepairFill => SocketCall::Send {
+            socket: number,
+            data: arg.as_bytes().to_vec().into(),
+            to: None,
+            control: Vec::new().into(),
+        },
+        // What was written before a repair begins or ends belongs to the time before.
+        Opcode::SetSockOpt if (args[0] as i32, args[1] as i32) == super::TCP_REPAIR => {
+            kick(core, now, session, number)?;
+            SocketCall::SetOption {
+                socket: number,
+                level: args[0] as i32,
+                name: args[1] as i32,
+                value: arg.as_bytes().to_vec(),
+            }
+        }
         Opcode::SetSockOpt => SocketCall::SetOption {
             socket: number,
             level: args[0] as i32,

@@ -216,6 +216,19 @@ impl Store {
         .unwrap_or(Err(Errno::EBADF))
     }
 
+    /// For clients without shared memory: at most `max` bytes of what was written and not released.
+    pub fn heap_unacked(&mut self, fifo: FifoId, max: usize) -> Result<Vec<u8>, Errno> {
+        match &mut self.fifo(fifo).ok_or(Errno::EBADF)?.bytes {
+            Bytes::Heap(b) => {
+                let (start, head) = (b.0.released(), SendBuffer::head(&b.0));
+                let mut out = Vec::new();
+                let whole = b.0.copy_out(start..head.min(start.saturating_add(max as u64)), &mut out);
+                if whole { Ok(out) } else { Err(Errno::EFAULT) }
+            }
+            Bytes::Shared(_) => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
     /// For clients without shared memory: the next datagram (sender, data cut at `max`, full length), and whether none is left.
     pub fn heap_datagram(&mut self, fifo: FifoId, max: usize, peek: bool) -> Result<Option<HeapDatagram>, Errno> {
         self.settle(fifo, |f| match &mut f.bytes {

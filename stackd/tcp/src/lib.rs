@@ -25,7 +25,9 @@ mod window;
 mod tests;
 
 pub use config::{Config, EcnMode, FlowParams};
-pub use connection::{AccEcnInfo, Connection, FastOpen, FastOpenLesson, Positions, Repair, Request, TcpInfo};
+pub use connection::{
+    AccEcnInfo, Connection, FastOpen, FastOpenLesson, Positions, RepairCall, RepairWindow, Request, TcpInfo,
+};
 pub use seam::{
     ChallengeLimit, CloseReason, Env, Event, IcmpError, IcmpKind, Ingress, MemAccount, Place, SegmentOut, State,
     TimerInfo,

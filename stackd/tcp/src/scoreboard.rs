@@ -222,6 +222,14 @@ impl Scoreboard {
         self.packets_out += packets;
     }
 
+    /// As [`push`](Self::push), for bytes that left at another time: their acknowledgment says nothing about the path's RTT.
+    pub fn push_old(&mut self, start: u64, end: u64, mss: u32, at: Instant, rate: TxRateState) {
+        self.push(start, end, mss, at, rate);
+        if let Some(seg) = self.segs.get_mut(&start) {
+            seg.ever_retrans = true;
+        }
+    }
+
     fn stamp(&mut self, start: u64, end: u64, sent_at: Instant) -> u64 {
         let xmit = self.next_xmit;
         self.next_xmit += 1;

@@ -83,6 +83,21 @@ impl TxWriter {
         self.half.control().tx_released.load(Ordering::Acquire)
     }
 
+    /// Copies out what was written and not acknowledged yet, from `skip` bytes on. How many bytes there were to copy, at most `out.len()`.
+    /// Only while nothing can be acknowledged meanwhile (TCP_REPAIR): what is released may be another socket's.
+    pub fn unacked(&self, skip: u64, out: &mut [u8]) -> Result<usize, Breach> {
+        let start = self.released().saturating_add(skip);
+        let len = self.head.saturating_sub(start).min(out.len() as u64);
+        let mut at = 0;
+        while at < len as usize {
+            let (ptr, n) = self.half.piece(start + at as u64, len - at as u64)?;
+            // SAFETY: ours: the daemon takes back only what is released, and writes none of it. `n` bytes of both are in bounds.
+            unsafe { core::ptr::copy_nonoverlapping(ptr.as_ptr(), out[at..].as_mut_ptr(), n) };
+            at += n;
+        }
+        Ok(len as usize)
+    }
+
     /// Room for up to `max` bytes in place, to the end of a chunk; empty when there is none. Fill it, then [`TxWriter::commit`].
     pub fn reserve(&mut self, max: usize) -> Result<&mut [u8], Breach> {
         let space = self.space().min(max as u64);

@@ -5,6 +5,7 @@ pub mod errqueue;
 pub mod ip_opts;
 pub mod opts;
 pub mod ports;
+pub mod repair;
 pub mod requests;
 mod socket_opts;
 pub mod table;
@@ -64,6 +65,8 @@ pub struct Socket {
     pub errors: Option<Box<errqueue::ErrorQueue>>,
     /// Keys of TCP-MD5 and TCP-AO.
     pub auth: Option<Box<Auth>>,
+    /// `TCP_REPAIR`, once it was used.
+    pub repair: Option<Box<repair::Repair>>,
     /// `SO_COOKIE`.
     pub cookie: u64,
     /// What it is.
@@ -300,6 +303,7 @@ impl Socket {
             detached: false,
             errors: None,
             auth: None,
+            repair: None,
             cookie,
             body,
         }

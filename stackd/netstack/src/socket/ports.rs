@@ -133,6 +133,15 @@ impl PortTable {
         Ok(())
     }
 
+    /// Claims `port`, or changes the claim on it, whoever else has it (Linux's `SK_FORCE_REUSE`).
+    pub fn replace(&mut self, port: u16, claim: Claim) {
+        let bucket = self.buckets.entry(port).or_default();
+        match bucket.claims.iter_mut().find(|c| c.sock == claim.sock) {
+            Some(mine) => *mine = claim,
+            None => bucket.claims.push(claim),
+        }
+    }
+
     /// Gives a claim back.
     pub fn release(&mut self, port: u16, sock: SockId) {
         self.change(port, |b| b.claims.retain(|c| c.sock != sock));

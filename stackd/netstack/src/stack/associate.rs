@@ -59,14 +59,18 @@ impl Stack {
                 None
             }
             Some(Body::Tcp(t)) if t.attached => {
-                let state = t.conn.state();
+                let (state, silent) = (t.conn.state(), t.conn.is_frozen());
                 if let Some((conn, mut env)) = self.tcp_parts(sock) {
                     conn.handle_abort(&mut env);
                 }
                 self.mark_dirty(sock);
                 self.after_event(now, sock, store);
                 // Linux's tcp_disconnect: whoever still reads the socket hears that this end reset it.
-                (state != State::TimeWait).then_some(Errno::ECONNRESET)
+                match state {
+                    _ if silent => Some(Errno::ECONNABORTED),
+                    State::TimeWait => None,
+                    _ => Some(Errno::ECONNRESET),
+                }
             }
             _ => None,
         };

@@ -5,6 +5,7 @@ mod authentic;
 mod calls;
 mod check;
 mod config;
+mod connect;
 mod control;
 mod cookies;
 mod fastopen;
@@ -17,6 +18,7 @@ mod options;
 mod output;
 mod queues;
 mod record;
+mod repair;
 mod settle;
 mod udp;
 

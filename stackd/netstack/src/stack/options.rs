@@ -5,6 +5,7 @@ use super::authentic::is_auth_option;
 use super::calls::{claim_of, waiting_of};
 use super::config::{mss_for, resolve};
 use super::handshake_options::is_handshake_option;
+use super::repair::is_repair_option;
 use crate::layout;
 use crate::socket::opts::{Context, Effect, OptionValue, name};
 use crate::socket::{Binding, Body};
@@ -31,6 +32,9 @@ impl Stack {
     ) -> Result<(), Errno> {
         if is_handshake_option(level, option) {
             return self.set_handshake_option(sock, option, value);
+        }
+        if is_repair_option(level, option) && self.is_tcp(sock) {
+            return self.set_repair_option(now, sock, option, value, store);
         }
         if is_auth_option(level, option) {
             return self.set_auth_option(now, sock, option, value);
@@ -86,6 +90,9 @@ impl Stack {
         if cx.tcp && is_handshake_option(level, option) {
             return Ok(self.get_handshake_option(sock, option)?.write(out));
         }
+        if cx.tcp && is_repair_option(level, option) {
+            return Ok(self.get_repair_option(now, sock, option, out.len())?.write(out));
+        }
         if cx.tcp && is_auth_option(level, option) {
             return Ok(self.get_auth_option(sock, option, out.len())?.write(out));
         }
@@ -121,6 +128,10 @@ impl Stack {
             return Ok(1);
         }
         Ok(value.write(out))
+    }
+
+    fn is_tcp(&self, sock: SockId) -> bool {
+        self.sockets.get(sock).is_some_and(|s| s.kind() == SocketKind::Stream)
     }
 
     fn option_context(&self, sock: SockId) -> Result<Context, Errno> {
@@ -214,6 +225,8 @@ impl Stack {
         Ok(match option {
             // tcp(7): before the connection exists, the value set, else 536.
             name::TCP_MAXSEG => OptionValue::Int(match conn {
+                // Linux: under repair, what the peer said, to be handed on.
+                Some(c) if s.is_repairing() => c.peer_mss() as i32,
                 Some(c) if c.state() != State::Closed => c.info(now, cfg).snd_mss as i32,
                 _ if o.maxseg != 0 => i32::from(o.maxseg),
                 Some(c) => c.info(now, cfg).snd_mss as i32,

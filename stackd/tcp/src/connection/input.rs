@@ -29,6 +29,9 @@ impl Connection {
         if self.tape.is_some() {
             return self.taped(Some(now), What::Segment { seg: *seg, len: payload_len, ecn: ip }, env).ingress();
         }
+        if self.frozen {
+            return refuse(DropReason::TcpRepair);
+        }
         self.stats.segs_in += payload_len.div_ceil(self.ack.rcv_mss.max(1)).max(1);
         match self.state {
             State::Closed => refuse(DropReason::SocketClosed),
@@ -169,8 +172,11 @@ impl Connection {
         if self.opts.ts
             && let Some(t) = seg.options.timestamps
             && self.recv_offset(seg.seq) <= self.acked_to as i64
-            && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32 >= 0 || now - self.opts.ts_recent_at >= TS_RECENT_LIFE)
+            && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32 >= 0
+                || now - self.opts.ts_recent_at >= TS_RECENT_LIFE
+                || self.opts.ts_unknown)
         {
+            self.opts.ts_unknown = false;
             self.opts.ts_recent = t.tsval;
             self.opts.ts_recent_at = now;
         }
@@ -273,6 +279,7 @@ impl Connection {
             && let Some(t) = seg.options.timestamps
             && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32) < 0
             && now - self.opts.ts_recent_at < TS_RECENT_LIFE
+            && !self.opts.ts_unknown
             && !(end == start && self.is_harmless_ack(seg, start))
         {
             env.mib.inc(Mib::TcpExtPAWSEstab);

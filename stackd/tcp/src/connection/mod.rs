@@ -23,7 +23,7 @@ pub use accecn::AccEcnInfo;
 pub use check::Positions;
 pub use fastopen::{FastOpen, FastOpenLesson};
 pub use info::TcpInfo;
-pub use repair::Repair;
+pub use repair::{RepairCall, RepairWindow};
 pub use request::Request;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,8 @@ pub struct Connection {
     pub(crate) sndbuf: u64,
     /// `MSG_MORE`: a last segment that is not full waits.
     pub(crate) more: bool,
+    /// `TCP_REPAIR`: nothing moves.
+    pub(crate) frozen: bool,
     pub(crate) board: Scoreboard,
     pub(crate) rtt: Rtt,
     pub(crate) rate: RateEstimator,
@@ -159,6 +161,8 @@ pub(crate) struct Negotiated {
     pub peer_mss: u32,
     pub ts_recent: u32,
     pub ts_recent_at: Instant,
+    /// No timestamp of the peer's is known yet (`TCP_REPAIR`): any will do.
+    pub ts_unknown: bool,
 }
 
 /// Segments owed that no queue holds.
@@ -230,6 +234,7 @@ impl Connection {
             small_end: 0,
             sndbuf: cfg.sndbuf.unwrap_or(cfg.wmem[1]),
             more: false,
+            frozen: false,
             board: Scoreboard::default(),
             rtt: Rtt::default(),
             rate: RateEstimator::new(now),
@@ -316,6 +321,9 @@ impl Connection {
             }
         }
         self.written = head;
+        if self.frozen {
+            self.take_as_sent(now);
+        }
         self.release_syn();
         self.update_chrono(now);
     }
@@ -381,7 +389,7 @@ impl Connection {
             self.taped(None, What::Abort, env);
             return;
         }
-        let tell = !matches!(self.state, State::SynSent | State::Closed | State::TimeWait);
+        let tell = !self.frozen && !matches!(self.state, State::SynSent | State::Closed | State::TimeWait);
         self.finish(CloseReason::Aborted, env);
         self.due.rst = tell;
     }

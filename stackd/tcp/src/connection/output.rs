@@ -15,6 +15,9 @@ impl Connection {
         if self.tape.is_some() {
             return self.taped(Some(now), What::Transmit, env).segment();
         }
+        if self.frozen {
+            return None;
+        }
         let out = self.next_segment(now, env)?;
         // RFC 1213, tcpOutSegs, and tcp_info's segs_out: a GSO frame counts as the segments that the device cuts it into.
         let bytes = out.payload.as_ref().map_or(0, |range| range.end - range.start);

@@ -17,6 +17,9 @@ const THIN_LINEAR_RETRIES: u8 = 6;
 impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) (and then a poll) is due; `None` = only an event can change anything.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.frozen {
+            return None;
+        }
         [self.timer.map(|t| t.1), self.ack.deadline, self.keepalive_at, self.linger_at, self.stats.paced_until]
             .into_iter()
             .flatten()
@@ -116,6 +119,9 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant, env: &mut Env<'_>) {
         if self.tape.is_some() {
             self.taped(Some(now), What::Timeout, env);
+            return;
+        }
+        if self.frozen {
             return;
         }
         self.stats.paced_until = None;

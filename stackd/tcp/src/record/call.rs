@@ -2,7 +2,7 @@
 
 use super::digest::checksum;
 use crate::seam::{Env, Event, IcmpError, Ingress, SegmentOut};
-use crate::{Connection, FastOpenLesson, cc};
+use crate::{Connection, FastOpenLesson, RepairCall, cc};
 use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant, SeqNum};
 use stackd_wire::{EcnCodepoint, FastOpenCookie, TcpFlags, TcpRepr};
@@ -55,6 +55,7 @@ pub enum What {
     },
     SetMore(bool),
     SetReadShut(bool),
+    Repair(RepairCall),
 }
 
 /// What a call answered.
@@ -171,6 +172,7 @@ impl Connection {
             What::Abort => self.handle_abort(env),
             What::SetCongestion { name } => return Outcome::Known(self.set_congestion(at, name, env.cfg)),
             What::RearmKeepalive => self.rearm_keepalive(at, env.cfg),
+            What::Repair(call) => self.handle_repair(at, *call, env),
             What::TxComplete { .. }
             | What::TxPiece { .. }
             | What::Event
