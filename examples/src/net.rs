@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Which stack a program runs on.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,10 +17,10 @@ pub struct StackArgs {
     /// How long a blocked call watches the shared memory before it sleeps, in microseconds.
     #[arg(long, global = true, value_name = "US")]
     pub spin_us: Option<u64>,
-    /// With --native and --spin-us: let others run between two looks, for ends that share a processor. (stackd's clients find out
-    /// by themselves.)
-    #[arg(long = "yield", global = true, requires = "native")]
-    pub yields: bool,
+    /// With --native and --spin-us: let others run when a wait begins, and again whenever nothing came for so many microseconds, for
+    /// ends that share a processor. (stackd's clients find out by themselves.)
+    #[arg(long, global = true, requires = "native", value_name = "US")]
+    pub yield_us: Option<u64>,
 }
 
 impl StackArgs {
@@ -33,10 +33,10 @@ impl StackArgs {
     }
 
     fn spin(&self) -> Spin {
-        match self.spin_us {
-            None | Some(0) => Spin::No,
-            Some(_) if self.yields => Spin::Yield,
-            Some(_) => Spin::Pause,
+        match (self.spin_us, self.yield_us) {
+            (None | Some(0), _) => Spin::No,
+            (Some(_), Some(turn)) => Spin::Yield(Duration::from_micros(turn)),
+            (Some(_), None) => Spin::Pause,
         }
     }
 
@@ -116,8 +116,8 @@ enum Spin {
     No,
     /// It looks again.
     Pause,
-    /// It lets others run, and looks again.
-    Yield,
+    /// It lets others run, and looks for so long before it does so again.
+    Yield(Duration),
 }
 
 /// The kernel's TCP. With `spin` a reader polls instead of sleeping, so that both stacks may burn the same CPU for latency.
@@ -169,11 +169,18 @@ impl Read for NativeStream {
         if self.spin == Spin::No {
             return self.inner.read(buf);
         }
+        let mut turn_ends = Instant::now();
         loop {
+            match self.spin {
+                Spin::Yield(turn) if Instant::now() >= turn_ends => {
+                    std::thread::yield_now();
+                    turn_ends = Instant::now() + turn;
+                }
+                _ => std::hint::spin_loop(),
+            }
             match rustix::net::recv(&self.inner, &mut *buf, rustix::net::RecvFlags::DONTWAIT) {
+                Err(rustix::io::Errno::AGAIN) => {}
                 Ok((n, _)) => return Ok(n),
-                Err(rustix::io::Errno::AGAIN) if self.spin == Spin::Yield => std::thread::yield_now(),
-                Err(rustix::io::Errno::AGAIN) => std::hint::spin_loop(),
                 Err(e) => return Err(e.into()),
             }
         }

@@ -31,16 +31,30 @@ pub enum Waits {
     Spin,
     /// They spin, and those on the kernel's sockets yield between two looks (stackd's clients find out by themselves when to).
     Yield,
+    /// The same, and a turn of those on the kernel's sockets lasts as long as one of stackd's clients.
+    Turns,
+    /// The client sleeps, the server spins.
+    ClientSleeps,
+}
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Who asks.
+    Client,
+    /// Who answers.
+    Server,
 }
 
 impl Waits {
     /// The load program's flags for it.
-    pub fn flags(self, native: bool) -> &'static [&'static str] {
-        match self {
-            Self::Usual => &[],
-            Self::Sleep => &["--spin-us", "0"],
-            Self::Yield if native => &["--spin-us", "1000000", "--yield"],
-            Self::Spin | Self::Yield => &["--spin-us", "1000000"],
+    pub fn flags(self, end: End, native: bool) -> &'static [&'static str] {
+        match (self, end) {
+            (Self::Usual, _) => &[],
+            (Self::Sleep, _) | (Self::ClientSleeps, End::Client) => &["--spin-us", "0"],
+            (Self::Yield, _) if native => &["--spin-us", "1000000", "--yield-us", "0"],
+            (Self::Turns, _) if native => &["--spin-us", "1000000", "--yield-us", "3"],
+            (Self::Spin | Self::Yield | Self::Turns | Self::ClientSleeps, _) => &["--spin-us", "1000000"],
         }
     }
 }
@@ -83,7 +97,9 @@ pub const WITH_WORKER: &[Placement] = &[
     Placement::new("all on one CPU, sleep", ON_0, ON_0, ON_0, Waits::Sleep),
     Placement::new("client | worker, server", ON_0, ON_1, ON_1, Waits::Yield),
     Placement::new("client, worker | server", ON_0, ON_0, ON_1, Waits::Spin),
+    Placement::new("client sleeps, worker | server", ON_0, ON_0, ON_1, Waits::ClientSleeps),
     Placement::new("client, server | worker", ON_0, ON_1, ON_0, Waits::Yield),
+    Placement::new("client, server in turns | worker", ON_0, ON_1, ON_0, Waits::Turns),
     Placement::new("client, server sleep | worker", ON_0, ON_1, ON_0, Waits::Sleep),
     Placement::new("client | worker | server", ON_0, ON_1, ON_2, Waits::Spin),
 ];
@@ -92,6 +108,7 @@ pub const WITH_WORKER: &[Placement] = &[
 pub const TWO_ENDS: &[Placement] = &[
     Placement::anywhere(Waits::Spin),
     Placement::new("one CPU, yield", ON_0, None, ON_0, Waits::Yield),
+    Placement::new("one CPU, in turns", ON_0, None, ON_0, Waits::Turns),
     Placement::new("one CPU, sleep", ON_0, None, ON_0, Waits::Sleep),
     Placement::new("two CPUs, spin", ON_0, None, ON_1, Waits::Spin),
     Placement::new("two CPUs, sleep", ON_0, None, ON_1, Waits::Sleep),

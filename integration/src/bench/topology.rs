@@ -1,7 +1,7 @@
 //! Where a benchmark runs: this namespace is the Linux peer; a second one holds the native client, joined by veth; the
 //! daemon's TAP ends in this one.
 
-use super::placement::{self, Placement};
+use super::placement::{self, End, Placement};
 use crate::bins;
 use crate::daemon::Daemon;
 use crate::ns::Namespace;
@@ -112,7 +112,7 @@ qdisc = "fq"
         } else {
             command.arg("--native");
         }
-        command.args(placement.waits.flags(!on_stackd));
+        command.args(placement.waits.flags(End::Server, !on_stackd));
         command.args(["serve", &format!("{addr}:0")]).stdout(Stdio::piped());
         let mut child = placement::bound(placement.server, &self.cpus, || Ok(command.spawn()?))?;
         let mut first = String::new();
@@ -127,7 +127,7 @@ qdisc = "fq"
             Arm::Stackd => command.arg("--attach").arg(self.daemon.attach()),
             Arm::Native => command.arg("--native"),
         };
-        command.args(placement.waits.flags(arm == Arm::Native));
+        command.args(placement.waits.flags(End::Client, arm == Arm::Native));
         command
     }
 
