@@ -12,7 +12,7 @@ use stackd_tcp::{
     ChallengeLimit, Config, Connection, EcnMode, Env, FlowParams, IcmpError, IcmpKind, IpEcn, MemAccount, SegmentOut,
     State,
 };
-use stackd_wire::{SackBlock, TcpFlags, TcpOptions, TcpRepr, Timestamps};
+use stackd_wire::{AccEcnOption, SackBlock, TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 struct End {
     conn: Connection,
@@ -55,6 +55,7 @@ impl End {
     /// What must hold after every step.
     fn check(&mut self, now: Instant) {
         while self.conn.poll_event().is_some() {}
+        self.conn.check_invariants().unwrap_or_else(|e| panic!("{e}: {:?}", self.conn));
         let (head, released) = (self.conn.rx_head(), self.conn.tx_released());
         assert!(head >= self.head, "received bytes vanished: {} after {}", head, self.head);
         assert!(released >= self.released, "acknowledged bytes came back");
@@ -95,11 +96,22 @@ impl End {
 
     fn poll(&mut self, now: Instant, out: &mut Vec<SegmentOut>, most: usize) {
         for _ in 0..most {
-            let Some(seg) = self.with(|c, env| c.poll_transmit(now, env)) else { break };
+            let Some(seg) = self.with(|c, env| c.poll_transmit(now, env)) else {
+                // A deadline that has passed meanwhile is the caller's to deal with first.
+                if self.conn.next_deadline().is_none_or(|d| d > now) {
+                    self.conn.check_at_rest(now).unwrap_or_else(|e| panic!("{e}: {:?}", self.conn));
+                }
+                break;
+            };
+            assert!(seg.repr.options.len() <= 40, "options longer than a header: {:?}", seg.repr.options);
             let len = seg.payload.as_ref().map_or(0, |r| r.end - r.start);
             if let Some(r) = &seg.payload {
                 assert!(r.start <= r.end && r.start >= self.released && r.end <= self.written, "sends what it has not");
                 assert!(len <= 65_535, "longer than an IP packet");
+                // RFC 9293, 3.7.1, MUST-16: what the peer said it takes, each segment of a GSO frame.
+                let one = if seg.gso_size == 0 { len } else { u64::from(seg.gso_size) };
+                let size = one + seg.repr.options.len() as u64;
+                assert!(size <= u64::from(self.conn.flow().mss.get().max(48)) || seg.repr.flags.syn(), "{size} bytes");
             }
             if len > 0 {
                 self.below.push(len as u32);
@@ -109,6 +121,15 @@ impl End {
     }
 }
 
+const ECN: [EcnMode; 6] = [
+    EcnMode::Passive,
+    EcnMode::On,
+    EcnMode::Accurate,
+    EcnMode::AccuratePassive,
+    EcnMode::AccurateAccept,
+    EcnMode::Off,
+];
+
 fn config(r: &mut Reader<'_>) -> Config {
     let bits = r.u8();
     Config {
@@ -116,10 +137,12 @@ fn config(r: &mut Reader<'_>) -> Config {
         timestamps: bits & 1 == 0,
         sack: bits & 2 == 0,
         window_scaling: bits & 4 == 0,
-        ecn: if bits & 8 == 0 { EcnMode::Passive } else { EcnMode::On },
+        ecn: r.pick(&ECN),
+        ecn_option: r.u8() % 4,
         nodelay: bits & 16 != 0,
         rcvbuf: (bits & 32 != 0).then(|| u64::from(r.u16()) + 1),
         keepalive: bits & 64 != 0,
+        mtu_probing: if bits & 8 == 0 { 0 } else { r.u8() % 3 },
         clock_tick: if bits & 128 != 0 { Duration::from_millis(10) } else { Duration::ZERO },
         ..Config::default()
     }
@@ -127,7 +150,7 @@ fn config(r: &mut Reader<'_>) -> Config {
 
 fn reconfigure(end: &mut End, now: Instant, r: &mut Reader<'_>) {
     let cfg = &mut end.cfg;
-    match r.u8() % 20 {
+    match r.u8() % 28 {
         0 => cfg.nodelay ^= true,
         1 => cfg.cork ^= true,
         2 => cfg.sndbuf = Some(u64::from(r.u16())),
@@ -151,6 +174,14 @@ fn reconfigure(end: &mut End, now: Instant, r: &mut Reader<'_>) {
             assert_eq!(known, name != "none");
         }
         18 => end.conn.set_port_paces(r.flip()),
+        19 => cfg.autocorking ^= true,
+        20 => cfg.slow_start_after_idle ^= true,
+        21 => cfg.thin_linear_timeouts ^= true,
+        22 => cfg.notsent_lowat = u64::from(r.u16()),
+        23 => cfg.limit_output_bytes = u64::from(r.u16()),
+        24 => cfg.reordering = u32::from(r.u8()),
+        25 => cfg.mtu_probing = r.u8() % 3,
+        26 => cfg.challenge_ack_limit = u32::from(r.u8()),
         _ => end.mem.used = if r.flip() { u64::MAX } else { 0 },
     }
     end.with(|c, env| c.handle_timeout(now, env));
@@ -176,6 +207,10 @@ fn forged(end: &End, r: &mut Reader<'_>) -> (TcpRepr, u32) {
         options.window_scale = Some(r.u8() % 15);
     }
     options.sack_permitted = o & 32 != 0;
+    if o & 64 != 0 {
+        let counters = [r.u32() & 0xff_ffff, r.u32() & 0xff_ffff, r.u32() & 0xff_ffff];
+        options.accecn = Some(AccEcnOption { order1: o & 128 != 0, count: r.u8() % 4, counters });
+    }
     let repr = TcpRepr {
         src_port: 2,
         dst_port: 1,
@@ -183,7 +218,7 @@ fn forged(end: &End, r: &mut Reader<'_>) -> (TcpRepr, u32) {
         ack: (flags & 0x10 != 0).then(|| snd - r.distance()),
         flags: TcpFlags::from_bits(u16::from(flags)),
         window: r.u16(),
-        urgent: 0,
+        urgent: if flags & 0x20 == 0 { 0 } else { r.u16() },
         options,
     };
     (repr, u32::from(r.u16() % 9000))
@@ -255,7 +290,11 @@ fuzz_target!(|data: &[u8]| {
                 let head = (end.written + u64::from(r.u16())).min(end.conn.tx_limit());
                 if head > end.written && !end.shut {
                     end.written = head;
-                    end.with(|c, env| c.handle_written(now, head, env));
+                    if op & 0x70 == 0x70 {
+                        end.with(|c, env| c.handle_written_urgent(now, head, env));
+                    } else {
+                        end.with(|c, env| c.handle_written(now, head, env));
+                    }
                 }
             }
             9 => {

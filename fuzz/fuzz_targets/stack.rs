@@ -169,6 +169,18 @@ impl Bed {
         self.now = end;
         self.stack.handle_timers(self.now, &mut self.store);
     }
+
+    /// Everything that is due now is done, and then what the simulation asks of a stack after every event holds.
+    fn check(&mut self) {
+        for _ in 0..8 {
+            self.stack.handle_timers(self.now, &mut self.store);
+            while self.stack.poll_event().is_some() {}
+            if self.stack.next_deadline().is_none_or(|d| d > self.now) {
+                break;
+            }
+        }
+        self.stack.check_invariants(self.now).unwrap_or_else(|e| panic!("{e}"));
+    }
 }
 
 fn address(r: &mut Reader<'_>) -> SocketAddr {
@@ -339,6 +351,7 @@ fn operate(bed: &mut Bed, r: &mut Reader<'_>) {
                 mtu_lock: r.flip(),
                 hoplimit: None,
                 quickack: r.flip(),
+                pref: r.pick(&[-1, 0, 1]),
             };
             let dst = Prefix::new(theirs(v6), if v6 { 128 } else { 32 }).expect("a prefix");
             let kind = r.pick(&[RouteType::Unicast, RouteType::Unicast, RouteType::Blackhole, RouteType::Unreachable]);
@@ -379,7 +392,8 @@ fuzz_target!(|data: &[u8]| {
         if r.is_empty() {
             break;
         }
-        match r.u8() % 20 {
+        let op = r.u8();
+        match op % 20 {
             0..=4 => {
                 let frame = bed.peer.tcp(&mut r);
                 bed.receive(&frame, &mut r);
@@ -419,7 +433,12 @@ fuzz_target!(|data: &[u8]| {
             16 => operate(&mut bed, &mut r),
             _ => call(&mut bed, &mut r),
         }
+        // Not after each: what piles up between two polls is a case of its own.
+        if op & 0x80 == 0 {
+            bed.check();
+        }
     }
+    bed.check();
     finish(&mut bed);
 });
 
@@ -435,7 +454,7 @@ fn finish(bed: &mut Bed) {
     for _ in 0..2000 {
         bed.loopback(usize::MAX);
         bed.transmit(usize::MAX, false);
-        while bed.stack.poll_event().is_some() {}
+        bed.check();
         let (sockets, orphans, waiting) = bed.stack.socket_counts();
         if sockets == 0 && waiting == 0 {
             assert_eq!(orphans, 0, "orphans without sockets");

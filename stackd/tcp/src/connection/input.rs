@@ -1,6 +1,7 @@
 //! An arriving segment (RFC 9293, 3.10.7).
 
 use super::Connection;
+use crate::reassembly::Reassembly;
 use crate::record::What;
 use crate::seam::{CloseReason, Env, Event, Ingress, Place, State};
 use stackd_base::{Bandwidth, DropReason, Duration, Instant, Mib, SeqNum};
@@ -460,9 +461,6 @@ impl Connection {
             self.ack.now = true;
             return refuse(DropReason::TcpOldSequence);
         }
-        if fin {
-            self.peer_fin.get_or_insert(end.max(0) as u64);
-        }
         // Trim to the window: what lies before rcv_nxt we have, what lies beyond the edge was not allowed.
         let from = start.max(self.rcv_nxt as i64);
         let to = end.min(self.rcv.edge.max(self.rcv_nxt) as i64);
@@ -479,6 +477,13 @@ impl Connection {
             env.mib.inc(Mib::TcpExtTCPOFODrop);
             self.ack.now = true;
             return refuse(DropReason::TcpOfoPrune);
+        }
+        // Bytes beyond a FIN that waited out of order say that there is no such end: as Linux, which forgets a FIN that data overtook.
+        self.peer_fin = self.peer_fin.filter(|&f| to <= from || to as u64 <= f);
+        if fin {
+            self.note_fin(start, end.max(0) as u64);
+            // RFC 5681, 4.2: "A TCP receiver SHOULD send an immediate duplicate ACK when an out-of-order segment arrives"; a bare FIN is one too.
+            self.ack.now |= start > self.rcv_nxt as i64;
         }
         let mut out = DROP_NONE;
         if to > from {
@@ -538,6 +543,18 @@ impl Connection {
         // RFC 5681, 4.2: "a TCP receiver SHOULD send an immediate ACK when the incoming segment fills in all or part of a gap".
         self.ack.now |= filled;
         self.notify(Event::Readable);
+    }
+
+    /// A segment that begins at `start` says that the stream ends at `end`. Out of order and below what is held, it is contradicted by that;
+    /// in order it ends the stream, and what is held beyond is none of it (Linux: `tcp_fin` purges the out-of-order queue).
+    fn note_fin(&mut self, start: i64, end: u64) {
+        let contradicted = self.reasm.end().is_some_and(|e| e > end);
+        if contradicted && start > self.rcv_nxt as i64 {
+            return;
+        }
+        if *self.peer_fin.get_or_insert(end) == end && contradicted {
+            self.reasm = Reassembly::default();
+        }
     }
 
     /// The peer's FIN, once everything before it is here.

@@ -1,7 +1,7 @@
 //! The checker of invariants sees what is broken; and what it found in simulations.
 
-use super::segments::{ISS, Test, seg};
-use crate::{Config, Connection, IcmpError, IcmpKind};
+use super::segments::{ISS, PEER, Test, seg};
+use crate::{Config, Connection, IcmpError, IcmpKind, State};
 use stackd_base::{Instant, SeqNum, SplitMix64};
 use stackd_wire::TcpOptions;
 
@@ -115,4 +115,41 @@ fn a_challenge_limit_of_one_allows_one() {
         assert!(limit.allow(now, 1, &mut rng));
         assert!(!limit.allow(now, 1, &mut rng));
     }
+}
+
+/// A FIN that came out of order, before the bytes that say that there is no such end, stayed the end of the stream after they had passed it: the
+/// connection took them, showed none of them to its reader and never ended. (Found by the fuzzer; Linux forgets a FIN that data overtook.)
+#[test]
+fn a_fin_that_data_overtakes_is_forgotten() {
+    let mut t = Test::established(Config::default());
+    t.recv(seg().seq(4).ack(1).fin()).expect(seg().seq(1).ack(1));
+    t.recv(seg().seq(1).ack(1).len(10));
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((t.end.conn.rx_head(), t.end.conn.state()), (10, State::Established));
+    // The same when what lies beyond it is itself out of order.
+    t.recv(seg().seq(21).ack(1).fin());
+    t.recv(seg().seq(18).ack(1).len(8));
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+    t.recv(seg().seq(11).ack(1).len(10));
+    assert_eq!((t.end.conn.rx_head(), t.end.conn.state()), (25, State::Established));
+    t.recv(seg().seq(26).ack(1).fin());
+    assert_eq!((t.end.conn.rx_head(), t.end.conn.state()), (25, State::CloseWait));
+}
+
+/// A FIN below bytes that are held: out of order they contradict it; in order it ends the stream, and they are none of it (Linux: `tcp_fin`
+/// purges the out-of-order queue). Neither was so: the checker saw bytes beyond the end of the stream. (Found by the fuzzer.)
+#[test]
+fn a_fin_in_order_ends_the_stream_before_what_is_held_beyond() {
+    let mut t = Test::established(Config::default());
+    t.recv(seg().seq(31).ack(1).len(10));
+    t.recv(seg().seq(11).ack(1).len(5).fin());
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+    t.recv(seg().seq(1).ack(1).len(10));
+    assert_eq!((t.end.conn.rx_head(), t.end.conn.state()), (15, State::Established));
+    t.recv(seg().seq(16).ack(1).len(5).fin());
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((t.end.conn.rx_head(), t.end.conn.state()), (20, State::CloseWait));
+    assert_eq!(t.end.conn.rx_out_of_order(), 0);
+    t.drain();
+    assert_eq!(t.end.conn.rcv_nxt(), SeqNum(PEER) + 22);
 }
