@@ -463,13 +463,17 @@ fn finish(bed: &mut Bed) {
             return;
         }
         let Some(next) = bed.stack.next_deadline() else {
-            panic!("sockets are left and nothing will ever happen: {:#?}", bed.stack.sockets(bed.now).collect::<Vec<_>>());
+            panic!(
+                "sockets are left and nothing will ever happen: {:#?}",
+                bed.stack.sockets(bed.now).collect::<Vec<_>>()
+            );
         };
         bed.now = bed.now.max(next) + Duration::from_nanos(1);
         bed.stack.handle_timers(bed.now, &mut bed.store);
     }
     panic!(
-        "closed sockets never end: {:?}",
-        bed.stack.sockets(bed.now).map(|s| (s.sock, s.state, s.timer)).collect::<Vec<_>>()
+        "closed sockets never end: {:?} {:#?}",
+        bed.stack.sockets(bed.now).map(|s| (s.sock, s.state, s.timer)).collect::<Vec<_>>(),
+        bed.stack.connections().collect::<Vec<_>>()
     );
 }

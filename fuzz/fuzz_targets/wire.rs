@@ -2,9 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stackd_wire::{
-    ArpRepr, EthernetRepr, Extensions, IcmpRepr, Ipv4Repr, Ipv6Repr, NdpRepr, TcpRepr, UdpRepr,
-};
+use stackd_wire::{ArpRepr, EthernetRepr, Extensions, IcmpRepr, Ipv4Repr, Ipv6Repr, NdpRepr, TcpRepr, UdpRepr};
 
 fuzz_target!(|data: &[u8]| {
     let _ = EthernetRepr::parse(data);

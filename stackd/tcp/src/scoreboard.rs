@@ -455,6 +455,10 @@ impl Scoreboard {
         let Some(seg) = self.segs.get_mut(&start) else { return 0 };
         seg.lost = true;
         let n = seg.packets;
+        // As Linux: what was resent and did not count as lost (a probe, or undone since) is resent again.
+        if core::mem::take(&mut seg.retrans) {
+            self.retrans_out -= n;
+        }
         self.lost_out += n;
         self.lost_total += u64::from(n);
         self.to_resend.insert(start);

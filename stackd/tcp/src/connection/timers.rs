@@ -164,8 +164,13 @@ impl Connection {
         {
             return self.stalled_since.is_some_and(|s| now - s >= limit);
         }
-        // A window closed over data in flight: the timeouts are its probes, and as long as they are answered the peer lives.
-        if self.snd_wnd == 0 && self.state.is_synchronized() && now - self.stats.last_ack_recv <= cfg.rto_max {
+        // A window closed over data in flight: the timeouts are its probes, and as long as they are answered the peer lives. As Linux, an orphan
+        // does not wait for it.
+        if self.snd_wnd == 0
+            && !self.app_closed
+            && self.state.is_synchronized()
+            && now - self.stats.last_ack_recv <= cfg.rto_max
+        {
             return false;
         }
         match self.state {
@@ -341,7 +346,11 @@ impl Connection {
         let dead = match env.cfg.user_timeout {
             Some(t) => self.persist_since.is_some_and(|s| now - s >= t),
             None if self.app_closed => {
-                self.probes_out >= if env.cfg.orphan_retries == 0 { 8 } else { env.cfg.orphan_retries }
+                let retries = if env.cfg.orphan_retries == 0 { 8 } else { env.cfg.orphan_retries };
+                // As Linux: nobody is there to lose patience with a peer that answers and never opens its window. When the interval has grown as
+                // far as it does, it was long enough.
+                let grown = self.rto(env.cfg) >= env.cfg.rto_max || self.backoff >= env.cfg.retries2;
+                self.probes_out >= retries || (grown && self.backoff >= env.cfg.orphan_retries.min(env.cfg.retries2))
             }
             // RFC 1122, 4.2.2.17: "MUST allow the connection to stay open" while the probes are answered.
             None => self.probes_out >= env.cfg.retries2,

@@ -2,7 +2,7 @@
 
 use super::segments::{ISS, PEER, Test, seg};
 use crate::{Config, Connection, IcmpError, IcmpKind, State};
-use stackd_base::{Instant, SeqNum, SplitMix64};
+use stackd_base::{Duration, Instant, SeqNum, SplitMix64};
 use stackd_wire::TcpOptions;
 
 /// A connection with ten packets in flight, and then something broken in it.
@@ -152,4 +152,19 @@ fn a_fin_in_order_ends_the_stream_before_what_is_held_beyond() {
     assert_eq!(t.end.conn.rx_out_of_order(), 0);
     t.drain();
     assert_eq!(t.end.conn.rcv_nxt(), SeqNum(PEER) + 22);
+}
+
+/// A retransmission that was no loss (a probe; one whose loss was undone) and is then taken for lost by duplicate ACKs was both in flight and waiting
+/// to be resent: counted twice, and resent at once even when it had just left. (Found by the fuzzer, with `tcp_recovery` cleared in recovery.)
+#[test]
+fn a_probe_that_is_deemed_lost_is_in_flight_no_more() {
+    let mut t = Test::established(Config::default());
+    t.write(1000);
+    t.drain();
+    assert!(t.after(Duration::from_millis(300)).drain().iter().any(|o| o.is_retransmit));
+    let board = &mut t.end.conn.board;
+    assert_eq!((board.lost_out(), board.retrans_out()), (0, 1));
+    board.mark_head_lost();
+    assert_eq!((board.lost_out(), board.retrans_out(), board.in_flight()), (1, 0, 0));
+    t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
 }

@@ -202,3 +202,26 @@ fn pacing_on_a_coarse_clock_keeps_its_rate() {
     let mbit = bytes as f64 * 8.0 / 1e6;
     assert!((75.0..81.0).contains(&mbit), "{mbit}");
 }
+
+/// A peer that answers every probe and never opens its window held the memory of a socket that nobody has any more for ever. (Found by the fuzzer:
+/// a connection to itself. Linux ends an orphan when the interval of its probes has grown as far as it does.)
+#[test]
+fn an_orphan_before_an_answered_zero_window_ends() {
+    for cfg in [plain(), Config { orphan_retries: 3, ..plain() }, Config { retries2: 3, ..plain() }] {
+        let patience = if cfg.retries2 == 3 { 4 } else { 300 };
+        let mut t = Test::established(cfg);
+        t.recv(seg().ack(1).win(0)).write(1000).quiet();
+        let (now, start) = (t.now, t.now);
+        t.end.with(|c, env| c.handle_close(now, false, env));
+        while t.end.conn.state() != State::Closed {
+            assert!(t.now - start < Duration::from_secs(600), "still there: {:?}", t.end.conn);
+            let next = t.end.conn.next_deadline().expect("a timer runs");
+            t.after(next - t.now);
+            if t.next().is_some() {
+                t.recv(seg().ack(1).win(0));
+            }
+        }
+        assert!(t.now - start > Duration::from_secs(patience) / 2, "after {:?}", t.now - start);
+        assert_eq!(t.end.mib.get(Mib::TcpExtTCPAbortOnTimeout), 1);
+    }
+}
