@@ -14,6 +14,9 @@ impl Writer {
     fn u8s(&mut self, values: &[u8]) {
         self.0.extend_from_slice(values);
     }
+    fn u16s(&mut self, values: &[u16]) {
+        values.iter().for_each(|v| self.0.extend_from_slice(&v.to_ne_bytes()));
+    }
     fn u32s(&mut self, values: &[u32]) {
         values.iter().for_each(|v| self.0.extend_from_slice(&v.to_ne_bytes()));
     }
@@ -84,6 +87,9 @@ pub fn tcp_info(info: &TcpInfo) -> Vec<u8> {
         snd_wnd,
         rcv_wnd,
         rehash,
+        total_rto,
+        total_rto_recoveries,
+        total_rto_time,
         accecn,
         congestion: _,
         cc: _,
@@ -106,8 +112,8 @@ pub fn tcp_info(info: &TcpInfo) -> Vec<u8> {
     w.u32s(&[delivered, delivered_ce]);
     w.u64s(&[bytes_sent, bytes_retrans]);
     w.u32s(&[dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash]);
-    // tcpi_total_rto, tcpi_total_rto_recoveries, tcpi_total_rto_time: not kept.
-    w.u32s(&[0, 0]);
+    w.u16s(&[total_rto, total_rto_recoveries]);
+    w.u32s(&[total_rto_time]);
     let AccEcnInfo { mode, opt_seen, fail_mode, received_ce, delivered_bytes, received_bytes } = accecn;
     w.u32s(&[received_ce]);
     w.u32s(&delivered_bytes);

@@ -194,6 +194,10 @@ impl Scoreboard {
     pub fn head(&self) -> Option<(u64, &TxSegment)> {
         self.segs.first_key_value().map(|(&s, t)| (s, t))
     }
+    /// Nothing is outstanding, or what left in one piece.
+    pub fn at_most_one_segment(&self) -> bool {
+        self.segs.len() <= 1
+    }
     /// The last one.
     pub fn tail(&self) -> Option<(u64, &TxSegment)> {
         self.segs.last_key_value().map(|(&s, t)| (s, t))

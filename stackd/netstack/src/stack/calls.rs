@@ -380,13 +380,8 @@ impl Stack {
             }
         }
         self.orphans += 1;
-        if self.orphans > self.sysctls.net.tcp_max_orphans {
-            // ip-sysctl: "If this number is exceeded orphaned connections are reset immediately".
-            self.mib.inc(Mib::TcpExtTCPAbortOnMemory);
-            if let Some((conn, mut env)) = self.tcp_parts(sock) {
-                conn.handle_abort(&mut env);
-            }
-        }
+        // ip-sysctl: "If this number is exceeded orphaned connections are reset immediately".
+        self.reset_surplus_orphan(sock, 0);
         self.mark_dirty(sock);
         self.after_event(now, sock, store);
         Ok(())

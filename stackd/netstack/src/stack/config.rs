@@ -71,7 +71,7 @@ pub(super) fn resolve(sysctls: &Sysctls, o: &SockOpts, route: Option<&RouteOptio
             u64::MAX => Bandwidth::MAX,
             rate => Bandwidth::from_bytes_per_sec(rate),
         },
-        notsent_lowat: o.notsent_lowat.map_or(s.notsent_lowat, u64::from),
+        notsent_lowat: o.notsent_lowat.filter(|&n| n != 0).map_or(s.notsent_lowat, u64::from),
         ..s.clone()
     }))
 }

@@ -15,6 +15,7 @@ mod ingress;
 mod listen;
 mod multicast;
 mod options;
+mod orphans;
 mod output;
 mod queues;
 mod record;
@@ -128,11 +129,7 @@ impl Stack {
     pub fn handle_timers<S: ByteStore>(&mut self, now: Instant, store: &mut S) {
         while let Some(slot) = self.timers.pop_expired(now) {
             let Some(sock) = self.sockets.id_of(slot) else { continue };
-            if let Some((conn, mut env)) = self.tcp_parts(sock) {
-                conn.handle_timeout(now, &mut env);
-                self.mark_dirty(sock);
-                self.after_event(now, sock, store);
-            }
+            self.connection_timeout(now, sock, store);
         }
         while let Some(index) = self.requests.pop_due(now) {
             self.request_timeout(now, index);

@@ -90,7 +90,7 @@ impl Stack {
                         r |= input;
                     }
                     // Linux: writable when a third of the buffer is free, or when writing would fail at once.
-                    let room = t.published.2.saturating_sub(t.written);
+                    let room = t.conn.tx_limit().saturating_sub(t.written);
                     let cfg = t.config.as_deref().unwrap_or(&self.sysctls.tcp);
                     if ended || write_shut || (room * 3 >= t.conn.sndbuf() && t.conn.below_notsent_lowat(cfg)) {
                         r |= output;
@@ -195,7 +195,9 @@ impl Stack {
     fn publish<S: ByteStore>(&mut self, sock: SockId, store: &mut S) {
         let Some(s) = self.sockets.get_mut(sock) else { return };
         let (Some(fifo), Body::Tcp(t)) = (s.fifo, &mut s.body) else { return };
-        let (head, released, limit) = (t.conn.rx_head(), t.conn.tx_released(), t.conn.tx_limit());
+        let cfg = t.config.as_deref().unwrap_or(&self.sysctls.tcp);
+        let (head, released) = (t.conn.rx_head(), t.conn.tx_released());
+        let limit = t.conn.tx_limit().min(t.conn.notsent_limit(cfg));
         let (old_head, old_released, old_limit) = t.published;
         // A limit once published stays good: the application may be writing up to it.
         let limit = limit.max(old_limit);

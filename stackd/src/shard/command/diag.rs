@@ -311,9 +311,9 @@ fn tcp(i: &TcpInfo) -> v1::TcpInfo {
         snd_wnd: i.snd_wnd,
         rcv_wnd: i.rcv_wnd,
         rehash: i.rehash,
-        total_rto: 0,
-        total_rto_recoveries: 0,
-        total_rto_time_ms: 0,
+        total_rto: i.total_rto.into(),
+        total_rto_recoveries: i.total_rto_recoveries.into(),
+        total_rto_time_ms: i.total_rto_time,
         accecn: Some(accecn(&i.accecn)),
     }
 }

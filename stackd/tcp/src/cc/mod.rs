@@ -112,9 +112,9 @@ pub enum CcEvent {
     EnterRecovery { now: Instant, in_flight: u32 },
     /// Fast recovery or loss recovery is over.
     ExitRecovery { now: Instant },
-    /// A retransmission timeout; `in_flight` packets are left in flight after marking (usually 0). The first of a series only:
-    /// backed-off repetitions reduce nothing further.
-    Rto { now: Instant, in_flight: u32 },
+    /// A retransmission timeout; `in_flight` packets are left in flight after marking (usually 0). Unless it `reduces`, this window was
+    /// reduced already: only the flight begins anew.
+    Rto { now: Instant, in_flight: u32, reduces: bool },
     /// The last reduction proved spurious (DSACK, timestamps, F-RTO): put back what was.
     Undo { now: Instant },
     /// ECN-echo asks for one reduction this round.

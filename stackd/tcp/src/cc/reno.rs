@@ -68,6 +68,11 @@ impl LossWindow {
     /// RFC 5681, 3.1: "the cwnd MUST be set to no more than the loss window, LW, which equals 1 full-sized segment".
     pub(super) fn lose_everything(&mut self, ssthresh: u32, in_flight: u32) {
         self.reduce(ssthresh);
+        self.begin_anew(in_flight);
+    }
+
+    /// The same where ssthresh says already what was lost.
+    pub(super) fn begin_anew(&mut self, in_flight: u32) {
         self.cwnd = in_flight.saturating_add(1).min(self.ssthresh).max(1);
     }
 
@@ -170,7 +175,8 @@ impl CongestionControl for Reno {
     fn on_event(&mut self, event: CcEvent, _rng: &mut dyn Rng) -> Control {
         match event {
             CcEvent::EnterRecovery { .. } | CcEvent::EcnReduce { .. } => self.window.reduce(self.half()),
-            CcEvent::Rto { in_flight, .. } => self.window.lose_everything(self.half(), in_flight),
+            CcEvent::Rto { in_flight, reduces: true, .. } => self.window.lose_everything(self.half(), in_flight),
+            CcEvent::Rto { in_flight, reduces: false, .. } => self.window.begin_anew(in_flight),
             CcEvent::ExitRecovery { .. } => self.window.settle(),
             CcEvent::Undo { .. } => self.window.undo(),
             CcEvent::IdleRestart { idle, rto, .. } => self.window.restart_after_idle(idle, rto),
@@ -236,7 +242,7 @@ mod tests {
     fn an_rto_leaves_one_packet_and_an_undo_puts_everything_back() {
         let mut r = Reno::new(&config());
         r.on_ack(&ack(at(10), 30), &mut rng());
-        r.on_event(CcEvent::Rto { now: at(300), in_flight: 0 }, &mut rng());
+        r.on_event(CcEvent::Rto { now: at(300), in_flight: 0, reduces: true }, &mut rng());
         assert_eq!((r.control().cwnd, r.control().ssthresh), (1, 20));
         r.on_event(CcEvent::Undo { now: at(310) }, &mut rng());
         assert_eq!((r.control().cwnd, r.control().ssthresh), (40, u32::MAX));
@@ -247,7 +253,7 @@ mod tests {
         let mut r = Reno::new(&config());
         r.on_ack(&ack(at(10), 30), &mut rng());
         r.on_event(CcEvent::EnterRecovery { now: at(20), in_flight: 30 }, &mut rng());
-        r.on_event(CcEvent::Rto { now: at(300), in_flight: 0 }, &mut rng());
+        r.on_event(CcEvent::Rto { now: at(300), in_flight: 0, reduces: true }, &mut rng());
         r.on_event(CcEvent::Undo { now: at(310) }, &mut rng());
         assert_eq!(r.control().cwnd, 40);
     }

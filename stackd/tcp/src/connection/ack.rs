@@ -1,7 +1,7 @@
 //! What an acknowledgment says: window, scoreboard, RTT, loss detection, congestion control.
 
 use super::Connection;
-use crate::cc::{CaState, CcEvent, RateSample};
+use crate::cc::{CaState, RateSample};
 use crate::config::Config;
 use crate::recovery::RetransTimer;
 use crate::scoreboard::AckOutcome;
@@ -22,7 +22,6 @@ pub(super) struct Seen {
     pub dsack_end: Option<u64>,
     pub ece: bool,
     pub prior_in_flight: u32,
-    pub prior_una: u64,
     pub tsecr: Option<u32>,
     pub lost: u32,
     pub out: AckOutcome,
@@ -35,13 +34,16 @@ impl Connection {
         let mut seen = Seen {
             has_data: len > 0 || seg.flags.fin(),
             prior_in_flight: self.board.in_flight(),
-            prior_una: self.una,
             tsecr: seg.options.timestamps.filter(|_| self.opts.ts).map(|t| t.tsecr).filter(|&t| t != 0),
             ..Seen::default()
         };
         let ack = pos.max(0) as u64;
         if ack >= self.una {
             seen.window_changed = self.update_send_window(seg, ack);
+            if seen.window_changed && self.not_sent() > 0 {
+                // As Linux: what waited for the window was idle all that time.
+                self.restart_after_idle(now, env);
+            }
         }
         let had_out = !self.board.is_empty();
         let lost_before = self.board.lost_total();
@@ -201,7 +203,7 @@ impl Connection {
     fn control_congestion(&mut self, now: Instant, seen: &Seen, env: &mut Env<'_>) {
         let delivery = self.rate.sample(now, self.rtt.min());
         let in_flight = self.board.in_flight();
-        let limited = self.was_cwnd_limited(seen.prior_una);
+        let limited = self.was_cwnd_limited();
         let o = &seen.out;
         let latest = o.last_acked_at.filter(|_| !o.retrans_acked).or(o.last_sacked_at);
         // Never zero where segments are paced at all: HyStart asks, for a paced train is twice as long.
@@ -248,43 +250,5 @@ impl Connection {
                 self.cwnd = in_flight + 1;
             }
         }
-        if self.una >= self.cwnd_usage_end {
-            self.cwnd_usage_end = self.nxt;
-            self.max_packets_out = self.board.packets_out();
-            self.is_cwnd_limited = false;
-        }
-    }
-
-    /// RFC 7661 as Linux does it: the window grows only where it was what limited us; in slow start when half of it was used.
-    fn was_cwnd_limited(&self, _prior_una: u64) -> bool {
-        self.is_cwnd_limited || (self.cwnd < self.ssthresh && self.cwnd < 2 * self.max_packets_out)
-    }
-
-    // ---- send buffer ----
-
-    pub(crate) fn initial_sndbuf(&self, cfg: &Config) -> u64 {
-        cfg.wmem[1].max(2 * u64::from(cfg.initial_cwnd) * u64::from(self.mss)).min(cfg.wmem[2].max(cfg.wmem[1]))
-    }
-
-    /// Twice the window (RFC 6675's pipe plus what recovery needs), as `tcp_sndbuf_expand`; up to `tcp_wmem` max.
-    fn expand_sndbuf(&mut self, env: &mut Env<'_>) {
-        if let Some(fixed) = env.cfg.sndbuf {
-            self.sndbuf = fixed;
-            return;
-        }
-        if env.mem.under_pressure() {
-            return;
-        }
-        let packets = u64::from(self.cwnd.max(self.reordering + 1).max(env.cfg.initial_cwnd));
-        let factor = if self.cc.owns_recovery_cwnd() { 3 } else { 2 };
-        let want = packets * u64::from(self.mss) * factor;
-        let grown = self.sndbuf.max(want.min(env.cfg.wmem[2]));
-        // Growth by the window comes in steps of an ACK. Twice as much at once is an operator's doing.
-        let was_the_limit = self.written >= self.tx_limit() || self.stats.was_sndbuf_limited();
-        if grown >= 2 * self.sndbuf && was_the_limit {
-            self.control = self.cc.on_event(CcEvent::BufferGrew, env.rng);
-            self.take_control(env.cfg);
-        }
-        self.sndbuf = grown;
     }
 }

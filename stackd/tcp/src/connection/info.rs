@@ -36,6 +36,12 @@ pub(crate) struct Stats {
     pub rcv_ooopack: u32,
     pub rehash: u32,
     pub to_zero_window: u32,
+    /// Timeouts, those of SYNs included; and rows of them without anything new acknowledged in between.
+    pub total_rto: u16,
+    pub total_rto_recoveries: u16,
+    /// Spent in rows of timeouts that are over, and when the one that is not began.
+    pub total_rto_time: Duration,
+    pub rto_since: Option<Instant>,
     pub last_data_sent: Instant,
     pub last_recv: Instant,
     pub last_ack_recv: Instant,
@@ -54,6 +60,24 @@ impl Stats {
     /// The send buffer holds the sender back.
     pub fn was_sndbuf_limited(&self) -> bool {
         self.chrono == Chrono::Sndbuf
+    }
+
+    /// A timeout, the first of a row or another one (Linux's `tcp_update_rto_stats`).
+    pub fn count_rto(&mut self, now: Instant, is_first: bool) {
+        self.total_rto = self.total_rto.saturating_add(1);
+        if is_first {
+            self.total_rto_recoveries = self.total_rto_recoveries.saturating_add(1);
+            // A row that a partial acknowledgment divides goes on as far as time is concerned.
+            self.end_rto_row(now);
+            self.rto_since = Some(now);
+        }
+    }
+
+    /// Recovery from timeouts is over.
+    pub fn end_rto_row(&mut self, now: Instant) {
+        if let Some(since) = self.rto_since.take() {
+            self.total_rto_time += now - since;
+        }
     }
 
     pub fn switch_chrono(&mut self, now: Instant, to: Chrono) {
@@ -145,6 +169,10 @@ pub struct TcpInfo {
     pub snd_wnd: u32,
     pub rcv_wnd: u32,
     pub rehash: u32,
+    pub total_rto: u16,
+    pub total_rto_recoveries: u16,
+    /// Milliseconds.
+    pub total_rto_time: u32,
     /// Accurate ECN, and which kind of ECN it is.
     pub accecn: AccEcnInfo,
     /// Name of the algorithm.
@@ -241,6 +269,9 @@ impl Connection {
             snd_wnd: cap(self.snd_wnd),
             rcv_wnd: cap(self.rcv.edge.saturating_sub(self.rcv_nxt)),
             rehash: st.rehash,
+            total_rto: st.total_rto,
+            total_rto_recoveries: st.total_rto_recoveries,
+            total_rto_time: cap((st.total_rto_time + st.rto_since.map_or(Duration::ZERO, |t| now - t)).as_millis()),
             accecn: self.accecn_info(),
             congestion: self.cc.name(),
             cc: self.cc.info(),

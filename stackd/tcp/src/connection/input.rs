@@ -132,6 +132,13 @@ impl Connection {
             self.take_rtt(now, rtt, env.cfg);
         }
         self.timer = None;
+        if self.state == State::SynReceived
+            && let Some(first) = self.retrans_since
+        {
+            // As Linux: of a passive open the time counts from the first SYN-ACK.
+            self.stats.rto_since = self.stats.rto_since.map(|_| first);
+        }
+        self.stats.end_rto_row(now);
         self.backoff = 0;
         self.retransmits = 0;
         self.retrans_since = None;

@@ -16,8 +16,10 @@ mod recover;
 mod repair;
 mod request;
 mod sack;
+mod sndbuf;
 mod timers;
 mod urgent;
+mod usage;
 
 pub use accecn::AccEcnInfo;
 pub use check::Positions;
@@ -84,6 +86,10 @@ pub struct Connection {
     pub(crate) is_cwnd_limited: bool,
     pub(crate) max_packets_out: u32,
     pub(crate) cwnd_usage_end: u64,
+    /// Data left, or the window held it back, since the use of the window was last looked at.
+    pub(crate) cwnd_unseen: bool,
+    /// A small segment waits for the queue below, and that was counted.
+    pub(crate) autocorked: bool,
     pub(crate) next_departure: Instant,
     /// When the last segment with data or a FIN leaves, or left.
     pub(crate) last_departure: Instant,
@@ -245,6 +251,8 @@ impl Connection {
             is_cwnd_limited: false,
             max_packets_out: 0,
             cwnd_usage_end: 0,
+            cwnd_unseen: false,
+            autocorked: false,
             next_departure: now,
             last_departure: now,
             queued_below: 0,
@@ -310,16 +318,7 @@ impl Connection {
         if self.fin_wanted || self.state == State::Closed || head <= self.written {
             return;
         }
-        // RFC 5681, 4.1: "a TCP SHOULD set cwnd to no more than RW before beginning transmission if the TCP has not sent data
-        // in an interval exceeding the retransmission timeout."
-        if self.board.is_empty() && self.nxt == self.written + 1 && self.stats.data_segs_out > 0 {
-            let idle = now - self.stats.last_data_sent;
-            let rto = self.rto(env.cfg);
-            if env.cfg.slow_start_after_idle && idle > rto && !self.cc.owns_recovery_cwnd() {
-                self.control = self.cc.on_event(cc::CcEvent::IdleRestart { now, idle, rto }, env.rng);
-                self.take_control(env.cfg);
-            }
-        }
+        self.restart_after_idle(now, env);
         self.written = head;
         if self.frozen {
             self.take_as_sent(now);
@@ -404,6 +403,7 @@ impl Connection {
         if payload_bytes > 0 {
             self.queued_below = self.queued_below.saturating_sub(u64::from(payload_bytes));
             self.frames_below = self.frames_below.saturating_sub(1);
+            self.autocorked = false;
         }
     }
 
@@ -465,10 +465,6 @@ impl Connection {
     pub fn tx_released(&self) -> u64 {
         self.una.saturating_sub(1).min(self.written)
     }
-    /// Offset up to which the application may write.
-    pub fn tx_limit(&self) -> u64 {
-        if self.fin_wanted { self.written } else { self.tx_released() + self.sndbuf }
-    }
     /// Send buffer in force, bytes.
     pub fn sndbuf(&self) -> u64 {
         self.sndbuf
@@ -512,10 +508,6 @@ impl Connection {
     /// As [`set_more`](Self::set_more) set it.
     pub fn is_more(&self) -> bool {
         self.more
-    }
-    /// More may be written according to `TCP_NOTSENT_LOWAT`: poll says writable only then.
-    pub fn below_notsent_lowat(&self, cfg: &Config) -> bool {
-        self.not_sent() < cfg.notsent_lowat
     }
     /// Initial sequence numbers: ours, and the peer's once its SYN is here.
     pub fn isns(&self) -> (SeqNum, Option<SeqNum>) {
@@ -561,6 +553,15 @@ impl Connection {
     /// State of the congestion control for diagnostics.
     pub fn cc_info(&self) -> cc::CcInfo {
         self.cc.info()
+    }
+    /// How often a timer of this connection has found nothing said by the peer: retransmissions, and window or keepalive probes now.
+    pub fn timeouts(&self) -> (u16, u8) {
+        (self.stats.total_rto, self.probes_out)
+    }
+    /// How little is to be expected of a connection that its application let go (Linux's `tcp_out_of_resources`): nothing sent for long; dubious
+    /// ICMP errors.
+    pub fn doubts(&self, now: Instant, cfg: &Config) -> u32 {
+        u32::from(now - self.stats.last_data_sent > cfg.rto_max * 2) + u32::from(self.soft_error.is_some())
     }
     /// A soft ICMP error seen during the life of the connection.
     pub fn soft_error(&self) -> Option<stackd_base::Errno> {

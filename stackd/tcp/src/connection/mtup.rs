@@ -219,6 +219,11 @@ impl Connection {
         true
     }
 
+    /// A probe is in flight.
+    pub(super) fn probes_mtu(&self) -> bool {
+        self.mtup.as_ref().is_some_and(|m| m.probe.is_some())
+    }
+
     /// Something is retransmitted: what becomes of a probe in flight says nothing any more.
     pub(super) fn forget_probe(&mut self) {
         if let Some(m) = &mut self.mtup {

@@ -76,6 +76,7 @@ impl Connection {
         if let Some(out) = self.new_data(now, env) {
             return Some(out);
         }
+        self.validate_cwnd();
         // tcp(7), TCP_QUICKACK set: what was delayed goes too.
         if self.ack.now || self.ack.pending && env.cfg.quickack {
             return Some(self.pure_ack(now, env));
@@ -220,36 +221,47 @@ impl Connection {
         hold
     }
 
-    /// Linux's small-queue rule: no more below us than a millisecond at the pacing rate (two segments at least).
-    fn queue_is_full(&self, cfg: &Config) -> bool {
-        let rate = self.pacing_rate(cfg);
+    /// Linux's small-queue rule (`tcp_small_queue_check`): no more below us than a millisecond at the pacing rate, and two segments at least;
+    /// where nobody paces, no more than `tcp_limit_output_bytes`. Retransmissions may take twice as much. With at most one segment
+    /// outstanding nothing waits: whoever took it may be slow to say so.
+    pub(super) fn queue_is_full(&self, cfg: &Config, factor: u64) -> bool {
+        if self.board.at_most_one_segment() {
+            return false;
+        }
         let floor = 2 * u64::from(self.tso_bytes(cfg));
-        let limit = match rate {
-            Some(r) => floor.max(r.as_bytes_per_sec() >> 10),
-            None => floor,
-        };
-        let limit = if self.paces(cfg) { limit } else { limit.min(cfg.limit_output_bytes.max(floor)) };
+        let by_rate = self.pacing_rate(cfg).map_or(0, |r| r.as_bytes_per_sec() >> 10);
+        let limit = floor.max(by_rate).saturating_mul(factor);
+        let limit = if self.paces(cfg) { limit } else { limit.min(cfg.limit_output_bytes) };
         self.queued_below > limit || self.frames_below >= MOST_FRAMES_BELOW
     }
 
     /// Size of a GSO segment: what a millisecond holds at the pacing rate, more on short paths (`tcp_tso_autosize`).
-    fn tso_bytes(&self, cfg: &Config) -> u32 {
+    pub(crate) fn tso_bytes(&self, cfg: &Config) -> u32 {
         let mss = self.mss;
         if self.urgent_pending() {
             // The pointer is relative to each segment: a device that cuts them would repeat it.
             return mss;
         }
+        let most = self.largest_gso();
         let gso_max = if self.ace_forbids_gso() { mss } else { self.flow.gso_max.clamp(mss, 65_535) };
-        let most = gso_max / mss * mss;
-        let bytes = if let Some(q) = self.control.send_quantum {
-            u64::from(q)
-        } else {
-            let by_rate = self.pacing_rate(cfg).map_or(u64::from(gso_max), |r| r.as_bytes_per_sec() >> 10);
-            let shift = self.rtt.min().map_or(63, |m| m.as_micros() >> cfg.tso_rtt_log).min(31);
-            by_rate + (u64::from(gso_max) >> shift)
+        let (by_rate, least) = match self.control.send_quantum {
+            Some(quantum) => (u64::from(quantum), 1),
+            None => {
+                let by_rate = self.pacing_rate(cfg).map_or(u64::from(gso_max), |r| r.as_bytes_per_sec() >> 10);
+                (by_rate, cfg.min_tso_segs)
+            }
         };
-        let segs = (bytes / u64::from(mss)).max(u64::from(cfg.min_tso_segs)).clamp(1, u64::from((most / mss).max(1)));
+        let shift = self.rtt.min().map_or(63, |m| m.as_micros() >> cfg.tso_rtt_log).min(31);
+        let bytes = by_rate + (u64::from(gso_max) >> shift);
+        let segs = (bytes / u64::from(mss)).max(u64::from(least)).clamp(1, u64::from((most / mss).max(1)));
         (segs as u32 * mss).min(most)
+    }
+
+    /// Most payload of one GSO segment, in whole segments.
+    pub(super) fn largest_gso(&self) -> u32 {
+        let mss = self.mss;
+        let gso_max = if self.ace_forbids_gso() { mss } else { self.flow.gso_max.clamp(mss, 65_535) };
+        gso_max / mss * mss
     }
 
     /// Departure time of a data segment of `bytes`; moves the pacer on. EDT: the qdisc keeps it until then.
@@ -335,7 +347,7 @@ impl Connection {
         let head = start == self.una;
         let seg_len = seg.end - start;
         let quota = self.cwnd.saturating_sub(self.board.in_flight());
-        if quota == 0 || self.is_paced_out(now, env.cfg) || (!head && self.queue_is_full(env.cfg)) {
+        if quota == 0 || self.is_paced_out(now, env.cfg) || (!head && self.queue_is_full(env.cfg, 2)) {
             return None;
         }
         let most = u64::from(self.tso_bytes(env.cfg)).min(u64::from(quota) * u64::from(self.mss));
@@ -421,8 +433,7 @@ impl Connection {
         let in_flight = self.board.in_flight();
         let quota = self.cwnd.saturating_sub(in_flight);
         if quota == 0 {
-            self.is_cwnd_limited = true;
-            self.max_packets_out = self.max_packets_out.max(self.board.packets_out());
+            self.cwnd_unseen = true;
             return None;
         }
         let window = (self.una + self.snd_wnd).saturating_sub(self.nxt);
@@ -439,7 +450,7 @@ impl Connection {
             self.arm_persist(now, env.cfg);
             return None;
         }
-        if self.queue_is_full(env.cfg) && !self.board.is_empty() {
+        if self.queue_is_full(env.cfg, 1) {
             return None;
         }
         match self.probe_mtu(now, pending, env) {
@@ -473,7 +484,7 @@ impl Connection {
     }
 
     /// RFC 1122, 4.2.3.4 (Nagle) as refined by Minshall: a small segment waits while another small one is unacknowledged.
-    fn nagle_holds(&self, cfg: &Config, mib: &mut MibCounters) -> bool {
+    fn nagle_holds(&mut self, cfg: &Config, mib: &mut MibCounters) -> bool {
         // RFC 9293, 3.8.5: urgent data is not to wait; nor is what precedes it, nor the FIN.
         if self.fin_wanted || self.urgent_pending() {
             return false;
@@ -481,12 +492,16 @@ impl Connection {
         if cfg.cork || self.more {
             return true;
         }
+        // As Linux (`tcp_should_autocork`), with or without TCP_NODELAY: more may be written until the queue below has room, and then one
+        // segment carries it all.
+        if cfg.autocorking && self.queued_below > 0 && !self.board.is_empty() {
+            if !core::mem::replace(&mut self.autocorked, true) {
+                mib.inc(Mib::TcpExtTCPAutoCorking);
+            }
+            return true;
+        }
         if cfg.nodelay {
             return false;
-        }
-        if cfg.autocorking && self.queued_below > 0 && !self.board.is_empty() {
-            mib.inc(Mib::TcpExtTCPAutoCorking);
-            return true;
         }
         self.small_end > self.una && self.small_end <= self.nxt && !self.board.is_empty()
     }
@@ -517,8 +532,7 @@ impl Connection {
             self.fin_sent = true;
             self.on_fin_sent(env);
         }
-        self.max_packets_out = self.max_packets_out.max(self.board.packets_out());
-        self.is_cwnd_limited |= self.board.in_flight() >= self.cwnd;
+        self.cwnd_unseen = true;
         let out = self.data_segment(now, env, start, end, at, false);
         self.schedule_after_send(now, env.cfg);
         self.update_chrono(now);
@@ -558,7 +572,6 @@ impl Connection {
         {
             self.rate.mark_app_limited(self.board.in_flight());
         }
-        self.is_cwnd_limited = self.is_cwnd_limited && self.una < self.cwnd_usage_end;
     }
 }
 

@@ -124,6 +124,7 @@ impl Connection {
         if matches!(self.ca_state, CaState::Recovery | CaState::Loss) {
             self.rack.on_recovery_end();
         }
+        self.stats.end_rto_row(now);
         self.ca_state = CaState::Open;
         self.control = self.cc.on_event(CcEvent::ExitRecovery { now }, env.rng);
         self.take_control(env.cfg);
@@ -137,6 +138,7 @@ impl Connection {
 
     pub(super) fn undo_reduction(&mut self, now: Instant, how: Mib, env: &mut Env<'_>) {
         env.mib.inc(how);
+        self.stats.end_rto_row(now);
         self.board.unmark_lost();
         self.ca_state = CaState::Open;
         self.control = self.cc.on_event(CcEvent::Undo { now }, env.rng);

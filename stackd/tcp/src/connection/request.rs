@@ -116,6 +116,11 @@ impl Request {
         c.retransmits = self.retransmits;
         c.backoff = self.backoff;
         c.stats.total_retrans = self.retransmits.into();
+        if self.retransmits > 0 {
+            c.stats.total_rto = self.retransmits.into();
+            c.stats.total_rto_recoveries = 1;
+            c.stats.rto_since = Some(self.sent_at);
+        }
         c.timer = Some((RetransTimer::Rto, self.due_at));
         c.last_oow_ack = self.last_oow_ack;
         if let Some(a) = c.accurate_mut() {

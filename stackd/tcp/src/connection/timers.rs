@@ -179,14 +179,21 @@ impl Connection {
             }
             State::SynReceived => self.retransmits > cfg.synack_retries,
             _ => {
-                let retries = if self.app_closed {
-                    if cfg.orphan_retries == 0 { 8 } else { cfg.orphan_retries }
-                } else {
-                    cfg.retries2
-                };
+                let retries = if self.app_closed { self.orphan_retries(cfg) } else { cfg.retries2 };
                 // RFC 9293, 3.8.3 (R2).
                 self.stalled_for(now, retries, cfg)
             }
+        }
+    }
+
+    /// As Linux: while the backed-off timeout can still grow, an unset `tcp_orphan_retries` stands for 8; afterwards for none, as any value does
+    /// where an ICMP error told that something is wrong.
+    fn orphan_retries(&self, cfg: &Config) -> u8 {
+        let alive = self.rto(cfg) < cfg.rto_max;
+        match cfg.orphan_retries {
+            _ if self.soft_error.is_some() && !alive => 0,
+            0 if alive => 8,
+            n => n,
         }
     }
 
@@ -214,6 +221,7 @@ impl Connection {
             self.due.rst = tell && self.app_closed;
             return;
         }
+        self.stats.count_rto(now, self.retransmits == 1);
         self.stalled_since.get_or_insert(now);
         self.stats.rehash += 1;
         if !self.state.is_synchronized() {
@@ -278,8 +286,17 @@ impl Connection {
         if reneged {
             env.mib.inc(Mib::TcpExtTCPSACKReneging);
         }
-        let fresh = matches!(self.ca_state, CaState::Open | CaState::Disorder | CaState::Cwr)
-            || self.una >= self.high_seq && new_episode;
+        // As Linux: one reduction a window. A timeout within Recovery or CWR adds none, unless all that it stood for is acknowledged; one
+        // within Loss does, when something was acknowledged since the last.
+        let fresh = matches!(self.ca_state, CaState::Open | CaState::Disorder)
+            || self.una >= self.high_seq
+            || self.ca_state == CaState::Loss && self.retransmits <= 1;
+        // RFC 5682, 2.1 step 1: not when the timeout interrupts fast recovery; "when the retransmission timer expires" again, afresh.
+        let frto = matches!(self.ca_state, CaState::Open | CaState::Disorder | CaState::Cwr) || self.retransmits > 1;
+        // RFC 6675, 5 / Linux: a timeout after so many SACKs: reordering was overestimated.
+        if matches!(self.ca_state, CaState::Open | CaState::Disorder) && self.board.sacked_out() >= env.cfg.reordering {
+            self.reordering = self.reordering.min(env.cfg.reordering);
+        }
         if fresh {
             self.undo = Undo::start(self.una, self.board.retrans_out());
         }
@@ -293,14 +310,13 @@ impl Connection {
         self.reneging = false;
         self.dupacks = 0;
         self.ca_state = CaState::Loss;
-        if self.retransmits <= 1 || fresh {
-            self.control = self.cc.on_event(CcEvent::Rto { now, in_flight: self.board.in_flight() }, env.rng);
-        }
+        let in_flight = self.board.in_flight();
+        self.control = self.cc.on_event(CcEvent::Rto { now, in_flight, reduces: fresh }, env.rng);
         self.take_control(env.cfg);
-        self.cwnd = self.cwnd.max(self.board.in_flight() + 1);
+        self.cwnd = self.cwnd.max(in_flight + 1);
         self.high_seq = self.nxt;
         self.tlp.end = None;
-        self.frto = env.cfg.frto > 0 && fresh && !reneged;
+        self.frto = env.cfg.frto > 0 && frto && !reneged && !self.probes_mtu();
         self.frto_new_data = false;
         self.send_cwr |= self.opts.ecn;
         // RFC 6298, 5.4 resends the earliest segment now: pacing of what went before does not matter any more.
@@ -346,7 +362,7 @@ impl Connection {
         let dead = match env.cfg.user_timeout {
             Some(t) => self.persist_since.is_some_and(|s| now - s >= t),
             None if self.app_closed => {
-                let retries = if env.cfg.orphan_retries == 0 { 8 } else { env.cfg.orphan_retries };
+                let retries = self.orphan_retries(env.cfg);
                 // As Linux: nobody is there to lose patience with a peer that answers and never opens its window. When the interval has grown as
                 // far as it does, it was long enough.
                 let grown = self.rto(env.cfg) >= env.cfg.rto_max || self.backoff >= env.cfg.retries2;

@@ -16,6 +16,7 @@ mod rules;
 mod segments;
 mod shipped;
 mod sizes;
+mod sparing;
 mod timeouts;
 mod timers;
 mod undo;

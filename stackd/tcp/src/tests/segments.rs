@@ -95,6 +95,8 @@ pub struct Test {
     ts: Option<u32>,
     /// IP's ECN field of what the peer sends.
     pub ecn: IpEcn,
+    /// What leaves stays in the queue below until [`Test::complete`].
+    pub slow_device: bool,
     pub end: End,
 }
 
@@ -105,7 +107,7 @@ impl Test {
 
     /// Around a connection made by hand.
     pub fn over(end: End, now: Instant) -> Self {
-        Self { now, end, ingress: Ingress::default(), ts: None, ecn: IpEcn::NotEct }
+        Self { now, end, ingress: Ingress::default(), ts: None, ecn: IpEcn::NotEct, slow_device: false }
     }
 
     /// Over a path of one's own choice.
@@ -196,9 +198,17 @@ impl Test {
         let out = self.end.with(|c, env| c.poll_transmit(now, env));
         if let Some(o) = &out {
             let len = o.payload.as_ref().map_or(0, |p| (p.end - p.start) as u32);
-            self.end.conn.handle_tx_complete(len);
+            if !self.slow_device {
+                self.end.conn.handle_tx_complete(len);
+            }
         }
         out
+    }
+
+    /// The device took a segment of `len` bytes.
+    pub fn complete(&mut self, len: u32) -> &mut Self {
+        self.end.conn.handle_tx_complete(len);
+        self
     }
 
     #[track_caller]

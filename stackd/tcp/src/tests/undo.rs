@@ -129,3 +129,53 @@ fn frto_needs_sack_to_tell_originals_from_buffered_data() {
     t.after(ms(10)).recv(seg().ack(4001));
     assert_eq!(t.end.mib.get(Mib::TcpExtTCPSpuriousRTOs), 0);
 }
+
+/// RFC 5682, 2.1: each expiry of the timer begins the algorithm afresh; one within fast recovery does not.
+#[test]
+fn frto_a_second_timeout_may_be_spurious_too() {
+    let mut t = Test::established(cfg("reno", false));
+    t.write(10_000);
+    t.drain();
+    t.write(14_000).after(ms(250)).expect(seg().seq(1).len(1000));
+    t.after(ms(500)).expect(seg().seq(1).len(1000));
+    t.after(ms(10)).recv(seg().ack(1001)).expect(seg().seq(10_001).len(2000));
+    t.after(ms(10)).recv(seg().ack(2001));
+    assert_eq!(t.end.mib.get(Mib::TcpExtTCPSpuriousRTOs), 1);
+}
+
+#[test]
+fn frto_not_when_the_timeout_interrupts_fast_recovery() {
+    let mut t = Test::established(cfg("reno", false));
+    t.write(10_000);
+    t.drain();
+    t.write(14_000).after(ms(10)).recv(seg().ack(1).sack(1001, 9001)).expect(seg().seq(1).len(1000));
+    t.drain();
+    t.after(ms(400)).expect(seg().seq(1).len(1000));
+    // Conventional recovery: what follows the hole, not new data.
+    t.after(ms(10)).recv(seg().ack(9001)).expect(seg().seq(9001).len(1000));
+    assert_eq!(t.end.mib.get(Mib::TcpExtTCPSpuriousRTOs), 0);
+}
+
+#[test]
+fn frto_off_retransmits_conventionally() {
+    let mut t = Test::established(Config { frto: 0, ..cfg("reno", false) });
+    t.write(10_000);
+    t.drain();
+    t.write(14_000).after(ms(250)).expect(seg().seq(1).len(1000));
+    t.after(ms(10)).recv(seg().ack(1001)).expect(seg().seq(1001).len(1000));
+}
+
+/// Step 2b: "If the TCP sender has no new data to send or the receiver's advertised window prevents it: conventional recovery."
+#[test]
+fn frto_without_new_data_recovers_conventionally() {
+    for window in [60_000, 9000] {
+        let mut t = Test::established(cfg("reno", false));
+        t.write(10_000);
+        t.drain();
+        if window < 60_000 {
+            t.write(14_000);
+        }
+        t.after(ms(250)).expect(seg().seq(1).len(1000));
+        t.after(ms(10)).recv(seg().ack(1001).win(window)).expect(seg().seq(1001).len(1000));
+    }
+}

@@ -485,3 +485,20 @@ fn rfc9293_soft_icmp_errors_abort_nothing() {
     net.run_ms(500);
     assert!(net.a.stack.peer_addr(client).is_ok());
 }
+
+/// Linux's `tcp_out_of_resources`: orphans are counted again at each timeout, those that are in doubt double.
+#[test]
+fn an_orphan_in_doubt_counts_double_at_its_timeouts() {
+    let (mut net, client, _) = pair();
+    net.filter = Some(nothing);
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_max_orphans", "1");
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_rto_max_ms", "1000");
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_orphan_retries", "30");
+    net.a.write(net.now, client, b"anyone?");
+    net.a.stack.close(net.now, client, &mut net.a.store).expect("close");
+    net.run(Duration::from_millis(1500));
+    assert_eq!((net.a.stack.socket_counts().1, count(&net.a, Mib::TcpExtTCPAbortOnMemory)), (1, 0), "one is allowed");
+    sysctl(&mut net.a, net.now, "net.ipv4.tcp_max_orphans", "0");
+    net.run(Duration::from_millis(3000));
+    assert_eq!((net.a.stack.socket_counts().1, count(&net.a, Mib::TcpExtTCPAbortOnMemory)), (0, 1));
+}

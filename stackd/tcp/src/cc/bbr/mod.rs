@@ -193,8 +193,10 @@ impl CongestionControl for Bbr {
             CcEvent::EnterRecovery { .. } => self.window.save(matches!(self.mode, Mode::ProbeRtt(_))),
             // BBR v1 does not react to ECN.
             CcEvent::EcnReduce { .. } => {}
-            CcEvent::Rto { now, in_flight } => {
-                self.window.save(matches!(self.mode, Mode::ProbeRtt(_)));
+            CcEvent::Rto { now, in_flight, reduces } => {
+                if reduces {
+                    self.window.save(matches!(self.mode, Mode::ProbeRtt(_)));
+                }
                 self.window.enter_loss(in_flight);
                 self.model.enter_loss(now, self.mss, matches!(self.mode, Mode::ProbeBw(_)));
             }

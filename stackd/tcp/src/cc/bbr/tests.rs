@@ -318,7 +318,7 @@ fn on_a_coarse_clock_a_short_path_is_still_filled() {
 fn an_rto_leaves_one_packet_and_recovery_gives_the_window_back() {
     let (mut b, p) = cruising();
     let before = b.control().cwnd;
-    assert_eq!(b.on_event(CcEvent::Rto { now: p.now, in_flight: 0 }, &mut rng()).cwnd, 1);
+    assert_eq!(b.on_event(CcEvent::Rto { now: p.now, in_flight: 0, reduces: true }, &mut rng()).cwnd, 1);
     assert_eq!(b.on_event(CcEvent::Undo { now: p.now }, &mut rng()).cwnd, before);
 }
 
@@ -326,8 +326,8 @@ fn an_rto_leaves_one_packet_and_recovery_gives_the_window_back() {
 fn a_second_loss_event_does_not_save_the_window_of_the_first() {
     let (mut b, p) = cruising();
     let before = b.control().cwnd;
-    b.on_event(CcEvent::Rto { now: p.now, in_flight: 0 }, &mut rng());
-    b.on_event(CcEvent::Rto { now: p.now, in_flight: 0 }, &mut rng());
+    b.on_event(CcEvent::Rto { now: p.now, in_flight: 0, reduces: true }, &mut rng());
+    b.on_event(CcEvent::Rto { now: p.now, in_flight: 0, reduces: true }, &mut rng());
     let c = b.on_ack(&ack(p.now, 1), &mut rng());
     assert!(c.cwnd.abs_diff(before) <= 2, "{} of {before}", c.cwnd);
 }

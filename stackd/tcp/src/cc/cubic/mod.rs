@@ -115,7 +115,8 @@ impl CongestionControl for Cubic {
                 let ssthresh = self.reduced();
                 self.window.reduce(ssthresh);
             }
-            CcEvent::Rto { in_flight, .. } => {
+            CcEvent::Rto { in_flight, reduces: false, .. } => self.window.begin_anew(in_flight),
+            CcEvent::Rto { in_flight, reduces: true, .. } => {
                 let ssthresh = self.reduced();
                 self.window.lose_everything(ssthresh, in_flight);
                 // 4.8: in the first stage after a timeout "K is set to 0, and W_max is set to the congestion window size at the

@@ -75,7 +75,7 @@ fn fast_convergence_gives_way_when_losses_come_below_w_max() {
 #[test]
 fn after_a_timeout_the_plateau_is_where_avoidance_begins() {
     let mut c = after_loss_at_1000();
-    let ctl = c.on_event(CcEvent::Rto { now: at(500), in_flight: 0 }, &mut rng());
+    let ctl = c.on_event(CcEvent::Rto { now: at(500), in_flight: 0, reduces: true }, &mut rng());
     assert_eq!((ctl.cwnd, ctl.ssthresh), (1, 490));
     assert_eq!(c.w_max, 0.0);
 }
@@ -148,7 +148,7 @@ fn rfc9438_growth_is_bounded_by_half_a_window_a_round_trip() {
 #[test]
 fn rfc9406_only_the_initial_slow_start_is_watched() {
     let mut c = Cubic::new(&config());
-    c.on_event(CcEvent::Rto { now: at(0), in_flight: 0 }, &mut rng());
+    c.on_event(CcEvent::Rto { now: at(0), in_flight: 0, reduces: true }, &mut rng());
     c.window.ssthresh = 1_000;
     for round in 0..4u64 {
         for _ in 0..20 {
