@@ -70,7 +70,7 @@ pub struct Config {
     pub ecn: EcnMode,
     /// `tcp_ecn_fallback`: SYNs that go unanswered go without ECN, and no ECT is sent where the handshake showed that marks are mangled.
     pub ecn_fallback: bool,
-    /// `tcp_ecn_option`: 0 no AccECN option, 1 when a counter needs it, 2 always.
+    /// `tcp_ecn_option`: 0 no AccECN option, 1 when a counter needs it, 2 always, 3 even where it seems to be dropped.
     pub ecn_option: u8,
     /// `tcp_ecn_option_beacon`: least times a round trip that the option is sent.
     pub ecn_option_beacon: u32,

@@ -178,7 +178,7 @@ const TCP_PROTOCOL: &[Entry] = &[
         tcp.ecn_fallback,
         "SYNs that go unanswered go without ECN; and no ECT where the handshake of Accurate ECN shows that marks are mangled."
     ),
-    int!("net.ipv4.tcp_ecn_option", tcp.ecn_option: u8, 0..=2, "Accurate ECN's option: 0 never, 1 when a counter changes or the beacon is due, 2 wherever it fits."),
+    int!("net.ipv4.tcp_ecn_option", tcp.ecn_option: u8, 0..=3, "Accurate ECN's option: 0 never, 1 when a counter changes or the beacon is due, 2 on every segment, 3 also where it seems to be dropped."),
     int!("net.ipv4.tcp_ecn_option_beacon", tcp.ecn_option_beacon: u32, 0..=3, "Least times a round trip that Accurate ECN's option is sent when tcp_ecn_option is 1; 0: no beacon."),
     int!("net.ipv4.tcp_reordering", tcp.reordering: u32, 1..=300, "Packets of reordering assumed at first."),
     int!("net.ipv4.tcp_max_reordering", tcp.max_reordering: u32, 1..=1_000_000, "Most packets of reordering to learn."),

@@ -75,6 +75,10 @@ pub(crate) struct AccEcn {
     growing: Option<u8>,
     last_tsval: Option<u32>,
     option_at: Instant,
+    /// Counters that the next option must have to tell what changed: ECT(1) comes first, CE second, ECT(0) third.
+    least: u8,
+    /// An option left together with the report of this duplicate.
+    with_dsack: Option<u64>,
 }
 
 /// What of AccECN `TCP_INFO` shows.
@@ -129,6 +133,7 @@ impl AccEcn {
             self.unreported = self.unreported.saturating_add(segments);
         }
         if field != 0 && len > 0 {
+            self.least = self.least.max([1, 3, 2][usize::from(field) - 1]);
             let counter = &mut self.received[usize::from(field) - 1];
             let before = *counter;
             *counter = counter.wrapping_add(len);
@@ -192,6 +197,11 @@ impl AccEcn {
             .then(|| self.delivered[2].wrapping_sub(before))
     }
 
+    /// 3.2.3.2.1: not to a peer that sent none with its half of the handshake; nor where ours seem to be dropped, unless told to persist.
+    fn may_send_option(&self, cfg: &Config) -> bool {
+        cfg.ecn_option > 0 && self.opt_seen != OptSeen::Not && (self.fail & fail::OPT_SEND == 0 || cfg.ecn_option >= 3)
+    }
+
     pub(crate) fn saw(&mut self, seen: OptSeen) {
         self.opt_seen = seen;
         if seen == OptSeen::Fail {
@@ -219,15 +229,31 @@ impl Connection {
         self.accecn.as_deref_mut().filter(|a| a.on)
     }
 
-    /// ECN field of a packet with new data. RFC 3168, 6.1.4 and 6.1.5: pure ACKs and retransmissions go without; RFC 9768 leaves that as
-    /// it is.
-    pub(crate) fn data_ecn(&self) -> EcnCodepoint {
+    /// ECN field of a packet, with new data or without. RFC 3168, 6.1.4 and 6.1.5: pure ACKs and retransmissions go without; with
+    /// Accurate ECN, whose counters notice marks of any packet, Linux sends all as ECT (RFC 9768, 3.2.2.5, and draft-ietf-tcpm-generalized-ecn).
+    pub(crate) fn packet_ecn(&self, is_new_data: bool) -> EcnCodepoint {
         // 3.1.5, 3.2.2.1 note 1, 3.2.2.3: no ECT where the handshake showed that feedback or marks are not to be trusted.
         let may = match self.accurate() {
             Some(a) => a.fail & (fail::ACE_SEND | fail::ACE_RECV) == 0,
-            None => self.opts.ecn,
+            None => self.opts.ecn && is_new_data,
         };
         if may { EcnCodepoint::Ect0 } else { EcnCodepoint::NotEct }
+    }
+
+    /// Bytes that the option takes of every segment: those with data have room for it then.
+    pub(crate) fn accecn_room(&self, cfg: &Config) -> u32 {
+        let regular = cfg.ecn_option >= 2 && self.accurate().is_some_and(|a| a.may_send_option(cfg));
+        if regular { 12 } else { 0 }
+    }
+
+    /// `start` of a segment that was received before. When the ACK that said so carried an option and the segment comes yet again, ACKs with
+    /// options may be what is lost (3.2.3.2.2, "if a TCP ... suspects that AccECN Options are being dropped").
+    pub(crate) fn accecn_duplicate(&mut self, start: u64) {
+        if let Some(a) = self.accurate_mut()
+            && a.with_dsack.take() == Some(start)
+        {
+            a.fail |= fail::OPT_SEND;
+        }
     }
 
     /// Flags of a segment after the SYNs, and what they report is reported.
@@ -251,32 +277,39 @@ impl Connection {
 
     /// The option must leave on a segment of its own: data has no room for it.
     pub(crate) fn accecn_wants_ack(&self, cfg: &Config) -> bool {
-        cfg.ecn_option > 0 && self.accurate().is_some_and(|a| a.reflect || a.demand > 0 && a.opt_seen != OptSeen::Not)
+        self.accurate().is_some_and(|a| a.reflect || cfg.ecn_option == 1 && a.demand > 0 && a.opt_seen != OptSeen::Not)
     }
 
-    /// The option of a segment with `room` bytes left for options (RFC 9768, 3.2.3.3).
-    pub(crate) fn accecn_option(&mut self, now: Instant, room: u32, cfg: &Config) -> Option<AccEcnOption> {
+    /// The option of a segment that has `room` bytes for options and wants to report `sacks` blocks, and how many of those it leaves room for
+    /// (RFC 9768, 3.2.3.3: "counters that have changed" are what it must have). `dsack`: where the duplicate begins that is reported too.
+    pub(crate) fn accecn_option(
+        &mut self,
+        now: Instant,
+        room: u32,
+        sacks: usize,
+        dsack: Option<u64>,
+        cfg: &Config,
+    ) -> (Option<AccEcnOption>, usize) {
         let srtt = self.rtt.srtt();
-        let a = self.accurate_mut()?;
-        // 3.2.3.2.1: not to a peer that sent none with its half of the handshake.
-        if cfg.ecn_option == 0 || a.opt_seen == OptSeen::Not || a.fail & fail::OPT_SEND != 0 || room < 8 {
-            return None;
+        let Some(a) = self.accurate_mut() else { return (None, sacks) };
+        if !a.may_send_option(cfg) {
+            return (None, sacks);
         }
         // "at least three times per RTT" by default.
         let beacon = cfg.ecn_option_beacon > 0
             && srtt.is_none_or(|s| (now - a.option_at).as_nanos() * u64::from(cfg.ecn_option_beacon) >= s.as_nanos());
         if cfg.ecn_option < 2 && a.demand == 0 && !beacon {
-            return None;
+            return (None, sacks);
         }
-        let count = if room >= 12 { 3 } else { 2 };
+        let Some((count, sacks)) = fit(room, sacks, a.least) else { return (None, sacks) };
         a.demand = a.demand.saturating_sub(1);
         a.option_at = now;
-        let [e1, e0, ce] = [a.field(0), a.field(1), a.field(2)];
-        // What the last packet carried comes first, for what does not fit is at the end.
-        let order1 = a.last_field == EcnCodepoint::Ect1 as u8;
-        let counters = if order1 { [e1, ce, e0] } else { [e0, ce, e1] };
-        let counters = if count == 3 { counters } else { [counters[0], counters[1], 0] };
-        Some(AccEcnOption { order1, count, counters })
+        a.least = 0;
+        a.with_dsack = dsack;
+        // Always in this order, as Linux: ECT(1) is what senders of the future mark with.
+        let mut counters = [a.field(0), a.field(2), a.field(1)];
+        counters[usize::from(count)..].fill(0);
+        (Some(AccEcnOption { order1: true, count, counters }), sacks)
     }
 
     /// The data receiver's part: counts what arrived (RFC 9768, 3.2; RFC 3168, 6.1.3).
@@ -363,6 +396,20 @@ impl Connection {
             received_bytes: a.received,
         }
     }
+}
+
+/// How many counters fit beside how many of `sacks` SACK blocks. A counter that must be reported may cost blocks, as long as two are left;
+/// if that is not enough, the blocks are worth more. An option of five or two bytes stands in the padding before the blocks.
+fn fit(room: u32, sacks: usize, least: u8) -> Option<(u8, usize)> {
+    let least_blocks = if least > 0 { sacks.min(2) } else { sacks };
+    (least_blocks..=sacks).rev().find_map(|blocks| {
+        let left = room.checked_sub(if blocks > 0 { 4 + 8 * blocks as u32 } else { 0 })?;
+        let cost = |n: u8| {
+            let len = 2 + 3 * u32::from(n);
+            if blocks > 0 && len % 4 <= 2 { len - len % 4 } else { len.next_multiple_of(4) }
+        };
+        (least..=3).rev().find(|&n| cost(n) <= left).map(|n| (n, blocks))
+    })
 }
 
 /// RFC 9768, A.2: the ACE field may have wrapped within a large ACK. `delta` is the least increase; the most that is consistent with the

@@ -39,7 +39,7 @@ impl Connection {
         };
         let ack = pos.max(0) as u64;
         if ack >= self.una {
-            seen.window_changed = self.update_send_window(seg, ack);
+            seen.window_changed = self.update_send_window(seg, ack, env);
             if seen.window_changed && self.not_sent() > 0 {
                 // As Linux: what waited for the window was idle all that time.
                 self.restart_after_idle(now, env);
@@ -68,7 +68,11 @@ impl Connection {
         } else if seen.una_advanced {
             self.reneging = false;
         }
+        let room = self.accecn_room(env.cfg);
         let marked = self.take_ace(seg, self.rate.newly_delivered(), seen.una_advanced || seen.out.sacked > 0, env);
+        if self.accecn_room(env.cfg) != room {
+            self.update_mss(env.cfg);
+        }
         seen.ece = marked > 0 || self.opts.ecn && seg.flags.ece();
         if !had_out {
             // The report of a duplicate takes a round trip: often nothing is outstanding any more.
@@ -106,7 +110,7 @@ impl Connection {
     /// RFC 9293, 3.10.7.4: "SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)". True when the window changed. Of two ACKs
     /// that say the same but for the window, the larger window is the later one: a receiver does not take back what it offered, unless
     /// it has to refuse everything.
-    fn update_send_window(&mut self, seg: &TcpRepr, ack: u64) -> bool {
+    fn update_send_window(&mut self, seg: &TcpRepr, ack: u64, env: &mut Env<'_>) -> bool {
         let seq = self.recv_offset(seg.seq).max(0) as u64;
         let wnd = u64::from(seg.window) << self.opts.snd_scale;
         let newer = ack > self.una || seq > self.wl1 || (seq == self.wl1 && (wnd > self.snd_wnd || wnd == 0));
@@ -116,7 +120,11 @@ impl Connection {
         self.wl1 = seq;
         let changed = wnd != self.snd_wnd;
         self.snd_wnd = wnd;
+        let widened = wnd > self.max_wnd;
         self.max_wnd = self.max_wnd.max(wnd);
+        if widened {
+            self.window_widened(env);
+        }
         if changed && wnd > 0 && matches!(self.timer, Some((RetransTimer::Persist, _))) {
             self.timer = None;
         }

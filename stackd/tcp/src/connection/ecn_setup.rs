@@ -66,8 +66,11 @@ impl Connection {
             return (TcpFlags::NONE, None);
         }
         // 3.2.3.2.2: "retransmits the SYN/ACK ... without the AccECN Option", which may be what was dropped.
-        let option =
-            (cfg.ecn_option > 0 && !again).then_some(AccEcnOption { order1: false, count: 3, counters: [1, 0, 1] });
+        let option = (cfg.ecn_option > 0 && (!again || cfg.ecn_option >= 3)).then_some(AccEcnOption {
+            order1: true,
+            count: 3,
+            counters: [1, 0, 1],
+        });
         if again {
             a.fail |= fail::OPT_SEND;
         }

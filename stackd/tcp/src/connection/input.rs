@@ -93,6 +93,7 @@ impl Connection {
         self.max_wnd = self.snd_wnd;
         if acks_syn == Some(true) {
             self.take_ecn_of_syn_ack(env.cfg, seg, ip);
+            self.update_mss(env.cfg);
             self.handshake_acked(now, seg, pos as u64, env);
             // RFC 4898 (tcpEStatsAppHCThruOctetsAcked) as Linux counts it: the SYN of an active open is acknowledged too.
             self.stats.bytes_acked += pos as u64;
@@ -199,6 +200,7 @@ impl Connection {
             self.snd_wnd = u64::from(seg.window) << self.opts.snd_scale;
             self.max_wnd = self.snd_wnd;
             self.take_ace_of_third_ack(env.cfg, seg, len);
+            self.update_mss(env.cfg);
             self.handshake_acked(now, seg, 1, env);
             self.established(now, env);
         }
@@ -313,7 +315,7 @@ impl Connection {
         if seg.flags.rst() {
             // RFC 5961, 3.2: only an exact match resets; another one in the window is challenged. Linux counts as exact what a peer
             // may believe to be exact: the end of what we SACKed.
-            let sacked_to = self.reasm.end().filter(|_| self.opts.sack);
+            let sacked_to = self.sack_edge().filter(|_| self.opts.sack);
             let exact = start == self.rcv_nxt as i64 || sacked_to.is_some_and(|e| start == e as i64);
             if !exact && !self.resets_below_fin(start) {
                 self.challenge(now, env);
@@ -430,6 +432,7 @@ impl Connection {
         self.ack.enter_quick(self.rcv.rcvbuf, 16);
         if self.opts.sack && env.cfg.dsack && start >= 0 {
             env.mib.inc(Mib::TcpExtTCPDSACKOldSent);
+            self.accecn_duplicate(start as u64);
             self.dsack = Some((start as u64, end as u64));
         }
     }
@@ -485,6 +488,7 @@ impl Connection {
             self.ack.now = true;
             return refuse(DropReason::TcpOfoPrune);
         }
+        self.fin_is_newest = fin && len == 0;
         // Bytes beyond a FIN that waited out of order say that there is no such end: as Linux, which forgets a FIN that data overtook.
         self.peer_fin = self.peer_fin.filter(|&f| to <= from || to as u64 <= f);
         if fin {
@@ -498,7 +502,7 @@ impl Connection {
             self.accept_bytes(now, seg, from as u64, to as u64, env);
         }
         self.take_fin(now, env);
-        let quick = env.cfg.quickack || !self.reasm.is_empty() || self.dsack.is_some();
+        let quick = env.cfg.quickack || self.sack_edge().is_some() || self.dsack.is_some();
         // tcp(7), TCP_QUICKACK cleared: as in a dialogue.
         self.ack.pingpong |= env.cfg.delayed_ack;
         self.ack.decide(now, self.rcv_nxt - self.acked_to, quick, self.rtt.srtt());

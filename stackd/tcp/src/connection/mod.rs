@@ -138,6 +138,8 @@ pub struct Connection {
     pub(crate) reasm: Reassembly,
     pub(crate) dsack: Option<(u64, u64)>,
     pub(crate) peer_fin: Option<u64>,
+    /// Of what arrived out of order the FIN, alone, was the last.
+    pub(crate) fin_is_newest: bool,
     pub(crate) app_closed: bool,
     /// `shutdown(SHUT_RD)`.
     pub(crate) read_shut: bool,
@@ -289,6 +291,7 @@ impl Connection {
             reasm: Reassembly::default(),
             dsack: None,
             peer_fin: None,
+            fin_is_newest: false,
             app_closed: false,
             read_shut: false,
             last_oow_ack: None,

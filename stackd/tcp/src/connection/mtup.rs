@@ -52,10 +52,13 @@ impl Mtup {
     }
 }
 
+/// Least payload that a small window leaves a segment (Linux: 68 bytes less a TCP header with timestamps).
+const LEAST_SEGMENT: u32 = 36;
+
 impl Connection {
     /// What options take of every segment.
-    fn option_bytes(&self) -> u32 {
-        (if self.opts.ts { 12 } else { 0 }) + u32::from(self.flow.signature)
+    fn option_bytes(&self, cfg: &Config) -> u32 {
+        (if self.opts.ts { 12 } else { 0 }) + u32::from(self.flow.signature) + self.accecn_room(cfg)
     }
 
     /// RFC 6691, 2: the MSS excludes options; what every segment carries is subtracted here.
@@ -66,7 +69,25 @@ impl Connection {
             m.low = m.low.min(limit);
         }
         let limit = self.mtup.as_ref().map_or(limit, |m| m.low);
-        self.mss = limit.max(cfg.min_snd_mss).saturating_sub(self.option_bytes()).max(36);
+        let mss = limit.max(cfg.min_snd_mss).saturating_sub(self.option_bytes(cfg)).max(36);
+        self.mss = self.half_window(mss).max(mss.min(36));
+    }
+
+    /// Linux's `tcp_bound_to_half_wnd`: to a peer whose windows are small, no more at once than half the largest it ever offered, or each segment
+    /// would wait for the acknowledgment of the one before.
+    pub(super) fn half_window(&self, bytes: u32) -> u32 {
+        let cutoff = if self.max_wnd > u64::from(Mss::DEFAULT_V4.get()) { self.max_wnd / 2 } else { self.max_wnd };
+        if cutoff > 0 && u64::from(bytes) > cutoff { (cutoff as u32).max(LEAST_SEGMENT) } else { bytes }
+    }
+
+    /// The peer offers a larger window than ever.
+    pub(super) fn window_widened(&mut self, env: &mut Env<'_>) {
+        if self.cc.owns_recovery_cwnd() {
+            self.resize(env);
+        } else {
+            // As Linux: so many packets, now larger ones.
+            self.update_mss(env.cfg);
+        }
     }
 
     /// What path, peer and application allow.
@@ -127,7 +148,7 @@ impl Connection {
 
     fn enable_probing(&mut self, now: Instant, cfg: &Config) {
         let high = self.path_limit(cfg);
-        let low = (cfg.base_mss + self.option_bytes()).min(high);
+        let low = (cfg.base_mss + self.option_bytes(cfg)).min(high);
         self.mtup = Some(Box::new(Mtup { low, high, probe: None, searched_at: now }));
     }
 
@@ -138,7 +159,7 @@ impl Connection {
         if cfg.mtu_probing == 0 {
             return;
         }
-        let options = self.option_bytes();
+        let options = self.option_bytes(cfg);
         match &mut self.mtup {
             None => self.enable_probing(now, cfg),
             Some(m) => {
@@ -162,7 +183,7 @@ impl Connection {
             self.widen_search(now, env);
             return Attempt::No;
         }
-        let len = size - self.option_bytes();
+        let len = size - self.option_bytes(env.cfg);
         // What follows it has to show that it was lost.
         let needed = u64::from(len) + u64::from(self.reordering + 1) * u64::from(self.mss);
         let window = (self.una + self.snd_wnd).saturating_sub(self.nxt);
@@ -187,7 +208,7 @@ impl Connection {
     /// RFC 4821, 7.3: "the search is complete"; paths change: after `tcp_probe_interval` it begins anew from what is in use.
     fn widen_search(&mut self, now: Instant, env: &mut Env<'_>) {
         let high = self.path_limit(env.cfg);
-        let low = self.mss + self.option_bytes();
+        let low = self.mss + self.option_bytes(env.cfg);
         if let Some(m) = &mut self.mtup
             && now - m.searched_at >= env.cfg.probe_interval
         {
@@ -233,8 +254,8 @@ impl Connection {
 
     /// Largest segment that may be in flight: the MSS, or a probe.
     #[cfg(test)]
-    pub(crate) fn largest_segment(&self) -> u32 {
-        let probe = self.mtup.as_ref().and_then(|m| m.probe).map_or(0, |p| p.size - self.option_bytes());
+    pub(crate) fn largest_segment(&self, cfg: &Config) -> u32 {
+        let probe = self.mtup.as_ref().and_then(|m| m.probe).map_or(0, |p| p.size - self.option_bytes(cfg));
         self.mss.max(probe)
     }
 

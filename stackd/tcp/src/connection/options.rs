@@ -3,6 +3,7 @@
 use super::Connection;
 use crate::config::Config;
 use crate::window::RecvWindow;
+use smallvec::SmallVec;
 use stackd_base::Instant;
 use stackd_wire::{SackBlock, TcpOptions, TcpRepr, Timestamps};
 
@@ -48,15 +49,53 @@ impl Connection {
         if self.opts.ts {
             o.timestamps = Some(Timestamps { tsval: self.ts_now(now), tsecr: self.opts.ts_recent });
         }
-        if !self.opts.sack {
-            self.add_accecn(now, room, &mut o, cfg);
-            return o;
+        // Of pure ACKs: beside timestamps and a signature.
+        let most = 40u32.saturating_sub(u32::from(self.flow.signature));
+        let room = (room + if self.opts.ts { 12 } else { 0 }).min(most).saturating_sub(o.len() as u32);
+        let dsack = self.dsack;
+        if self.opts.sack {
+            self.report_blocks(room, &mut o);
         }
-        // RFC 2018, 3: at most four blocks, three beside timestamps.
+        // A report of a duplicate that did not fit is not lost: it is still there.
+        let reported = dsack.filter(|_| self.dsack.is_none()).map(|d| d.0);
+        let (accecn, blocks) = self.accecn_option(now, room, o.sack.len(), reported, cfg);
+        o.accecn = accecn;
+        if blocks < o.sack.len() {
+            o.sack = o.sack.iter().take(blocks).collect();
+        }
+        o
+    }
+
+    /// A FIN that waits for what precedes it.
+    fn early_fin(&self) -> Option<u64> {
+        self.peer_fin.filter(|&f| f > self.rcv_nxt)
+    }
+
+    /// End of the last thing that arrived out of order.
+    pub(crate) fn sack_edge(&self) -> Option<u64> {
+        self.early_fin().map(|f| f + 1).or(self.reasm.end())
+    }
+
+    /// What arrived out of order, most recent first. RFC 9293, 3.4: FIN takes a number like a byte, and RFC 2018 reports numbers: without the FIN's
+    /// own, a sender resends it for ever.
+    fn waiting_blocks(&self, max: usize) -> SmallVec<[(u64, u64); 5]> {
+        let fin = self.early_fin();
+        let mut blocks: SmallVec<[(u64, u64); 5]> =
+            self.reasm.sack_blocks(max).map(|(l, r)| (l, r + u64::from(fin == Some(r)))).collect();
+        if let Some(f) = fin
+            && self.reasm.end() != Some(f)
+        {
+            let place = if self.fin_is_newest { 0 } else { blocks.len() };
+            blocks.insert(place, (f, f + 1));
+        }
+        blocks
+    }
+
+    /// SACK blocks, as many as fit into `room` bytes (RFC 2018, 3: at most four, three beside timestamps).
+    fn report_blocks(&mut self, room: u32, o: &mut TcpOptions) {
         let fit = if self.opts.ts { 3 } else { 4 }.min((room.saturating_sub(4) / 8) as usize);
         if fit == 0 {
-            self.add_accecn(now, room, &mut o, cfg);
-            return o;
+            return;
         }
         let block = |(l, r): (u64, u64), c: &Self| SackBlock { left: c.wire_ack(l), right: c.wire_ack(r) };
         let mut left = fit;
@@ -72,7 +111,7 @@ impl Connection {
                 left -= 1;
             }
         }
-        for b in self.reasm.sack_blocks(fit) {
+        for b in self.waiting_blocks(fit) {
             let b = SackBlock { left: self.wire_ack(b.0), right: self.wire_ack(b.1) };
             if left == 0 {
                 break;
@@ -81,16 +120,6 @@ impl Connection {
                 o.sack.push(b);
                 left -= 1;
             }
-        }
-        self.add_accecn(now, room, &mut o, cfg);
-        o
-    }
-
-    /// The AccECN option takes what is left.
-    fn add_accecn(&mut self, now: Instant, room: u32, o: &mut TcpOptions, cfg: &Config) {
-        if self.accecn.is_some() {
-            let left = (room + if self.opts.ts { 12 } else { 0 }).min(40).saturating_sub(o.len() as u32);
-            o.accecn = self.accecn_option(now, left, cfg);
         }
     }
 }

@@ -59,7 +59,7 @@ impl Connection {
             | State::TimeWait => {}
         }
         // An out-of-order report does not fit into full-sized data: it goes alone and first.
-        let report = !self.reasm.is_empty() || self.dsack.is_some() || self.accecn_wants_ack(env.cfg);
+        let report = self.sack_edge().is_some() || self.dsack.is_some() || self.accecn_wants_ack(env.cfg);
         if self.due.challenge || (self.ack.now && report) {
             return Some(self.pure_ack(now, env));
         }
@@ -68,7 +68,7 @@ impl Connection {
             let pos = self.una.saturating_sub(1);
             let repr = self.header(pos, TcpFlags::NONE, now, env.cfg, env, 40);
             self.ack.on_sent(false, now);
-            return Some(plain(repr));
+            return Some(SegmentOut { ecn: self.packet_ecn(false), ..plain(repr) });
         }
         if let Some(out) = self.retransmission(now, env) {
             return Some(out);
@@ -125,7 +125,7 @@ impl Connection {
         let at = if self.flow.port_paces { self.last_departure.max(now) } else { now };
         let repr = self.header(self.nxt, TcpFlags::NONE, at, env.cfg, env, PURE_ACK_ROOM);
         self.ack.on_sent(false, now);
-        SegmentOut { departure: (at > now).then_some(at), ..plain(repr) }
+        SegmentOut { departure: (at > now).then_some(at), ecn: self.packet_ecn(false), ..plain(repr) }
     }
 
     fn reset(&mut self, cfg: &Config, now: Instant) -> SegmentOut {
@@ -134,16 +134,22 @@ impl Connection {
         if self.opts.ts && cfg.timestamps {
             options.timestamps = Some(stackd_wire::Timestamps { tsval: self.ts_now(now), tsecr: self.opts.ts_recent });
         }
-        plain(TcpRepr {
+        // With Accurate ECN every segment has the counter.
+        let ace = if self.accurate().is_some() { self.ecn_flags(false) } else { TcpFlags::NONE };
+        let repr = TcpRepr {
             src_port: self.flow.src_port,
             dst_port: self.flow.dst_port,
             seq: self.wire_seq(self.nxt),
             ack: Some(self.wire_ack(self.rcv_nxt)),
-            flags: TcpFlags::RST,
+            flags: TcpFlags::RST | ace,
             window: 0,
             urgent: 0,
             options,
-        })
+        };
+        SegmentOut {
+            ecn: if ace == TcpFlags::NONE { EcnCodepoint::NotEct } else { self.packet_ecn(false) },
+            ..plain(repr)
+        }
     }
 
     /// SYN or SYN-ACK, first or again.
@@ -261,7 +267,8 @@ impl Connection {
     pub(super) fn largest_gso(&self) -> u32 {
         let mss = self.mss;
         let gso_max = if self.ace_forbids_gso() { mss } else { self.flow.gso_max.clamp(mss, 65_535) };
-        gso_max / mss * mss
+        // No more than half of what the peer ever offered, as for a segment.
+        self.half_window(gso_max).max(mss) / mss * mss
     }
 
     /// Departure time of a data segment of `bytes`; moves the pacer on. EDT: the qdisc keeps it until then.
@@ -308,7 +315,7 @@ impl Connection {
         if !is_retransmit && len > 0 && core::mem::take(&mut self.send_cwr) {
             flags |= TcpFlags::CWR;
         }
-        let room = self.mss.saturating_sub(len);
+        let room = self.mss.saturating_sub(len) + self.accecn_room(env.cfg);
         // TSval is the departure time: an echo of it is compared with `retrans_since`, which is one too. Stamped with the time of
         // cutting, every paced retransmission looks older than itself and undoes its own recovery.
         let repr = self.header(start, flags, at, env.cfg, env, room);
@@ -331,7 +338,7 @@ impl Connection {
             departure: (self.flow.port_paces && at > now).then_some(at),
             // RFC 3168, 6.1.5: "ECN-capable TCP implementations MUST NOT set either ECT codepoint in the IP header for
             // retransmitted data packets".
-            ecn: if !is_retransmit && len > 0 { self.data_ecn() } else { EcnCodepoint::NotEct },
+            ecn: self.packet_ecn(!is_retransmit && len > 0),
             is_retransmit,
         }
     }

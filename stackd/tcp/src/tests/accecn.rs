@@ -28,8 +28,14 @@ fn zero_option() -> AccEcnOption {
     AccEcnOption { order1: false, count: 3, counters: [1, 0, 1] }
 }
 
+/// As we send it: ECT(1) first.
+fn our_zero_option() -> AccEcnOption {
+    AccEcnOption { order1: true, ..zero_option() }
+}
+
+/// Segments of 1000 bytes have the option's 12 besides.
 fn synack_options() -> TcpOptions {
-    TcpOptions { mss: Some(1000), sack_permitted: true, accecn: Some(zero_option()), ..TcpOptions::NONE }
+    TcpOptions { mss: Some(1012), sack_permitted: true, accecn: Some(zero_option()), ..TcpOptions::NONE }
 }
 
 /// A client that got a SYN-ACK with these flags, marked so.
@@ -119,7 +125,7 @@ fn rfc9768_table_2_and_3_1_3_each_syn_is_answered_in_kind() {
         let mut t = server(how, flags, IpEcn::NotEct);
         let (field, out) = next_ace(&mut t);
         assert_eq!((mode(&t), field), (mode_wanted, answer), "{how:?} {flags:03b}");
-        assert_eq!(out.repr.options.accecn, (mode_wanted == 2).then(zero_option));
+        assert_eq!(out.repr.options.accecn, (mode_wanted == 2).then(our_zero_option));
     }
 }
 
@@ -155,7 +161,11 @@ fn rfc9768_table_3_the_ack_says_how_the_syn_ack_arrived() {
         let mut t = client(0b010, mark);
         t.write(10);
         let (got, out) = next_ace(&mut t);
-        assert_eq!((got, out.payload, out.ecn), (field, None, IpEcn::NotEct), "a pure ACK, before data");
+        assert_eq!(
+            (got, out.payload, out.repr.options.accecn.is_some()),
+            (field, None, true),
+            "a pure ACK, before data"
+        );
         // r.cep is 5, or 6 after a CE mark.
         assert_eq!(next_ace(&mut t).0, if mark == IpEcn::Ce { 6 } else { 5 });
     }
@@ -294,12 +304,11 @@ fn the_option_says_how_many_bytes_arrived_with_each_mark() {
         t.recv(seg().seq(1 + 1000 * n as u32).ack(1).len(1000).flag(ace(5)));
     }
     let last = t.drain().pop().expect("an ACK").repr.options.accecn.expect("an option");
-    // What the last packet carried comes first.
     assert_eq!(last, AccEcnOption { order1: true, count: 3, counters: [1001, 1000, 1001] });
     t.ecn = IpEcn::Ect0;
     t.recv(seg().seq(3001).ack(1).len(500).flag(ace(5)));
     let last = t.drain().pop().expect("an ACK").repr.options.accecn.expect("an option");
-    assert_eq!(last, AccEcnOption { order1: false, count: 3, counters: [1501, 1000, 1001] });
+    assert_eq!(last, AccEcnOption { order1: true, count: 3, counters: [1001, 1000, 1501] });
 }
 
 #[test]
@@ -430,11 +439,120 @@ fn a_field_with_the_cwr_bit_is_not_left_to_a_segmenting_device() {
 }
 
 #[test]
-fn retransmissions_and_pure_acks_are_not_ect() {
+fn with_accurate_ecn_all_segments_are_ect() {
     let mut t = established();
     t.write(5000);
     t.drain();
     t.after(ms(10)).recv(ack(1, 5).sack(1001, 5001));
     let again = t.drain();
+    assert!(again.iter().any(|o| o.is_retransmit) && again.iter().all(|o| o.ecn == IpEcn::Ect0));
+    t.ecn = IpEcn::Ect0;
+    t.recv(seg().seq(1).ack(5001).len(100).flag(ace(5)));
+    let acks = t.drain();
+    assert!(!acks.is_empty() && acks.iter().all(|o| o.payload.is_none() && o.ecn == IpEcn::Ect0));
+    t.end.with(|c, env| c.handle_abort(env));
+    let (field, rst) = next_ace(&mut t);
+    assert!(rst.repr.flags.rst() && rst.ecn == IpEcn::Ect0 && field == 5);
+}
+
+/// RFC 3168, 6.1.4, 6.1.5: without Accurate ECN only new data is.
+#[test]
+fn with_rfc_3168_pure_acks_and_retransmissions_are_not_ect() {
+    let mut t = Test::connect_over(cfg(EcnMode::On), FlowParams { port_paces: false, ..FlowParams::new(1, 2) });
+    t.expect(seg().seq(0).syn().flag(ace(0b011))).after(ms(10));
+    t.recv(seg().seq(0).ack(1).syn().flag(ace(0b001)).options(TcpOptions { accecn: None, ..synack_options() }));
+    assert!(t.drain().iter().all(|o| o.ecn == IpEcn::NotEct));
+    t.write(5000);
+    assert!(t.drain().iter().all(|o| o.ecn == IpEcn::Ect0));
+    t.after(ms(10)).recv(seg().ack(1).sack(1012 + 1, 5001));
+    let again = t.drain();
     assert!(again.iter().any(|o| o.is_retransmit) && again.iter().all(|o| o.ecn == IpEcn::NotEct));
+}
+
+/// What RFC 3168's echo acknowledges counts as delivered with a mark, as in Linux.
+#[test]
+fn rfc3168_delivered_ce_counts_what_ece_acknowledges() {
+    let mut t = Test::connect_over(cfg(EcnMode::On), FlowParams { port_paces: false, ..FlowParams::new(1, 2) });
+    t.expect(seg().seq(0).syn().flag(ace(0b011))).after(ms(10));
+    let options = TcpOptions { mss: Some(1000), accecn: None, ..synack_options() };
+    t.recv(seg().seq(0).ack(1).syn().flag(ace(0b001)).options(options)).drain();
+    t.write(10_000);
+    t.drain();
+    t.after(ms(10)).recv(seg().ack(2001)).recv(seg().ack(5001).flag(TcpFlags::ECE)).recv(seg().ack(6001));
+    let info = t.end.conn.info(t.now, &t.end.cfg);
+    assert_eq!((info.delivered_ce, info.delivered, t.end.mib.get(Mib::TcpExtTCPDeliveredCE)), (3, 7, 3));
+    assert_eq!(t.end.conn.ca_state, CaState::Cwr);
+}
+
+/// Every packet marked for ten round trips: each is counted, each round trip reduces once, and the connection goes on at the least window.
+#[test]
+fn marks_without_end_are_all_counted_and_reduce_once_a_round_trip() {
+    let mut t = established();
+    let (mut una, mut marks, mut reductions) = (0u32, 0u32, 0);
+    for _ in 0..10 {
+        t.write(u64::from(una) + 20_000);
+        let sent: u64 = t.drain().iter().filter_map(|o| o.payload.as_ref().map(|p| p.end - p.start)).sum();
+        t.after(ms(10));
+        let before = t.end.conn.ssthresh;
+        for _ in 0..sent / 1000 {
+            (una, marks) = (una + 1000, marks + 1);
+            let o = AccEcnOption { order1: true, count: 3, counters: [1, una, 1] };
+            t.recv(ack(una + 1, ((5 + marks) % 8) as u8).options(TcpOptions { accecn: Some(o), ..TcpOptions::NONE }));
+        }
+        reductions += u32::from(t.end.conn.ssthresh < before);
+        assert!(sent > 0 && t.end.conn.ssthresh >= 2, "{sent} {una} {:#?}", t.end.conn.info(t.now, &t.end.cfg));
+    }
+    let info = t.end.conn.info(t.now, &t.end.cfg);
+    assert_eq!((info.delivered_ce, info.accecn.delivered_bytes), (marks, [0, 0, una]));
+    assert_eq!(reductions, 2, "10, 5, 2");
+    assert_eq!(t.end.conn.ssthresh, 2);
+}
+
+/// RFC 9768, 3.2.3.3 as Linux fits it: what has changed is worth SACK blocks down to two, and no more than that.
+#[test]
+fn the_option_takes_the_place_of_sack_blocks_where_it_must() {
+    let mut t = client(0b010, IpEcn::NotEct);
+    t.drain();
+    let mut last = |t: &mut Test, seq: u32, mark: IpEcn| {
+        t.ecn = mark;
+        t.recv(seg().seq(seq).ack(1).len(1000).flag(ace(5)));
+        let o = t.drain().pop().expect("an ACK").repr.options;
+        (o.accecn.map(|a| (a.count, a.counters)), o.sack.len())
+    };
+    // 40 bytes: four blocks take 36. CE, the second counter, changed: one block makes room for all three.
+    for seq in [2001, 4001, 6001] {
+        last(&mut t, seq, IpEcn::NotEct);
+    }
+    assert_eq!(last(&mut t, 8001, IpEcn::Ce), (Some((3, [1, 1000, 1])), 3));
+    // Nothing changed, or the first counter alone: four blocks, and one counter in their padding.
+    assert_eq!(last(&mut t, 10_001, IpEcn::NotEct), (Some((1, [1, 0, 0])), 4));
+    assert_eq!(last(&mut t, 12_001, IpEcn::Ect1), (Some((1, [1001, 0, 0])), 4));
+}
+
+/// RFC 9768, 3.2.3.2.2: ACKs with the option seem to be lost: the same segment comes a third time. `tcp_ecn_option` = 3 persists.
+#[test]
+fn the_option_stops_where_acks_that_carry_it_are_lost() {
+    for (how, stops) in [(2, true), (3, false)] {
+        let mut t = established();
+        t.end.cfg.ecn_option = how;
+        t.recv(seg().seq(1).ack(1).len(100).flag(ace(5))).drain();
+        for _ in 0..2 {
+            t.after(ms(300)).recv(seg().seq(1).ack(1).len(100).flag(ace(5)));
+            assert!(t.next().is_some_and(|o| o.repr.options.sack.len() == 1));
+        }
+        assert_eq!(failures(&t) & fail::OPT_SEND != 0, true);
+        t.recv(seg().seq(101).ack(1).len(100).flag(ace(5)));
+        assert_eq!(t.next().map(|o| o.repr.options.accecn.is_none()), Some(stops));
+    }
+}
+
+/// Data segments have room for the option on every one of them.
+#[test]
+fn full_segments_carry_the_option_too() {
+    let mut t = established();
+    t.write(5000);
+    let out = t.drain();
+    assert!(out.iter().all(|o| o.repr.options.accecn.is_some()), "{out:?}");
+    assert_eq!(out.iter().filter_map(|o| o.payload.as_ref().map(|p| p.end - p.start)).sum::<u64>(), 5000);
+    assert!(out.iter().all(|o| o.gso_size <= 1000));
 }

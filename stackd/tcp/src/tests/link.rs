@@ -184,7 +184,7 @@ impl Pair {
         loop {
             let len = mss.min(bytes - at);
             let last = at + len >= bytes;
-            let agreed = u64::from(self.ends[from].conn.largest_segment());
+            let agreed = u64::from(self.ends[from].conn.largest_segment(&Config::default()));
             assert!(len <= agreed, "a packet of {len} bytes where the MSS is {agreed}: {out:?}");
             self.largest = self.largest.max(len);
             let mut repr = out.repr;

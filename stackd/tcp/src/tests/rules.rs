@@ -287,3 +287,19 @@ fn an_ack_does_not_overtake_data_that_pacing_holds_back() {
     t.recv(seg().seq(3001).ack(1).len(1000));
     assert_eq!(t.next().expect("an ACK").departure, None);
 }
+
+/// RFC 2018, 3 with RFC 9293, 3.4: a FIN takes a number, and what arrived out of order is reported by its numbers. Without the FIN's the sender
+/// took it for lost, and resent it.
+#[test]
+fn rfc2018_a_fin_out_of_order_is_in_the_sack_block() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(1001).ack(1).len(500).fin()).expect(seg().ack(1).sack(1001, 1502));
+    t.recv(seg().seq(501).ack(1).len(500)).expect(seg().ack(1).sack(501, 1502));
+    t.recv(seg().seq(1).ack(1).len(500)).expect(seg().ack(1502));
+    // Alone it is a block of its own, the newest until something else arrives.
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(1001).ack(1).fin()).expect(seg().ack(1).sack(1001, 1002));
+    t.recv(seg().seq(501).ack(1).len(100)).expect(seg().ack(1).sack(501, 601).sack(1001, 1002));
+    t.recv(seg().seq(601).ack(1).len(400)).expect(seg().ack(1).sack(501, 1002));
+    t.recv(seg().seq(1).ack(1).len(500)).expect(seg().ack(1002));
+}

@@ -94,7 +94,10 @@ fn tso_segments_hold_a_millisecond_at_the_pacing_rate() {
     // 1000 packets a 10 ms, twice that in slow start: 200 MB/s; a 1024th is 195,000 bytes, more than one can be.
     let mut t = Test::established(plain());
     t.end.conn.cwnd = 1000;
-    assert_eq!(t.end.conn.tso_bytes(&plain()), 65_000);
+    // Half of the largest window (60,000) is the limit.
+    assert_eq!(t.end.conn.tso_bytes(&plain()), 30_000);
+    t.recv(seg().ack(1).win(65_535));
+    assert_eq!(t.end.conn.tso_bytes(&plain()), 32_000);
     // 100 packets: 20 MB/s: 19 packets.
     t.end.conn.cwnd = 100;
     assert_eq!(t.end.conn.tso_bytes(&plain()), 19_000);
@@ -112,6 +115,7 @@ fn tcp_tso_rtt_log_makes_segments_of_short_paths_larger() {
         t.expect(seg().seq(0).syn()).after(rtt);
         let o = stackd_wire::TcpOptions { mss: Some(1000), sack_permitted: true, ..stackd_wire::TcpOptions::NONE };
         t.recv(seg().seq(0).ack(1).syn().options(o));
+        t.end.conn.max_wnd = 1 << 20;
         t.end.conn.tso_bytes(cfg) / 1000
     };
     // The least RTT in units of 512 us halves the allowance of 64,000 bytes that often. A millisecond at the rate is one packet.
@@ -124,6 +128,23 @@ fn tcp_tso_rtt_log_makes_segments_of_short_paths_larger() {
     let bbr = Config { congestion: "bbr", ..slow };
     assert_eq!(size(Duration::from_micros(300), &bbr), 64);
     assert!(size(ms(10), &bbr) <= 11);
+}
+
+/// Linux's `tcp_bound_to_half_wnd`: a peer with small windows gets segments that leave room for another.
+#[test]
+fn segments_are_at_most_half_of_the_largest_window() {
+    let mut t = Test::connect_over(plain(), FlowParams { port_paces: false, ..FlowParams::new(1, 2) });
+    t.expect(seg().seq(0).syn()).after(ms(10));
+    let o = stackd_wire::TcpOptions { mss: Some(1460), sack_permitted: true, ..stackd_wire::TcpOptions::NONE };
+    t.recv(seg().seq(0).ack(1).syn().win(2000).options(o)).expect(seg().seq(1).ack(1));
+    t.write(5000).expect(seg().seq(1).len(1000)).expect(seg().seq(1001).len(1000)).quiet();
+    // A larger window than ever: the segments grow with it.
+    t.recv(seg().ack(2001).win(2600)).expect(seg().seq(2001).len(1300));
+    // Up to RFC 9293's default segment the window itself is the limit.
+    let mut t = Test::connect_over(plain(), FlowParams { port_paces: false, ..FlowParams::new(1, 2) });
+    t.expect(seg().seq(0).syn()).after(ms(10));
+    t.recv(seg().seq(0).ack(1).syn().win(500).options(o)).expect(seg().seq(1).ack(1));
+    t.write(5000).expect(seg().seq(1).len(500)).quiet();
 }
 
 // ---- autocorking ----

@@ -356,12 +356,11 @@ impl TcpOptions {
         len += ao.map_or(0, |a| AoOption::padded_len(a.mac().len()));
         let sacks = if sack.is_empty() { 0 } else { sack.len().min((MAX_LEN - len).saturating_sub(4) / 8) };
         len += if sacks > 0 { 4 + 8 * sacks } else { 0 };
-        let accecn_counters = accecn.map(|a| {
-            let room = (MAX_LEN - len).saturating_sub(2) / 3;
-            usize::from(a.count.min(3)).min(room)
-        });
-        let accecn_fits = accecn_counters.filter(|n| len + (2 + 3 * n).next_multiple_of(4) <= MAX_LEN);
-        len += accecn_fits.map_or(0, |n| (2 + 3 * n).next_multiple_of(4));
+        let shared =
+            if sacks > 0 || *sack_permitted && timestamps.is_none() { 2 } else { usize::from(window_scale.is_some()) };
+        let accecn_fits = accecn
+            .and_then(|a| (0..=usize::from(a.count.min(3))).rev().find(|&n| len + accecn_len(n, shared) <= MAX_LEN));
+        len += accecn_fits.map_or(0, |n| accecn_len(n, shared));
         let cookie = fast_open.filter(|c| len + c.option_len().next_multiple_of(4) <= MAX_LEN);
         len += cookie.map_or(0, |c| c.option_len().next_multiple_of(4));
         Plan { len, ao, sacks, accecn: accecn_fits, cookie }
@@ -384,33 +383,36 @@ impl TcpOptions {
             w.put(&[kind::MSS, 4]);
             w.put(&mss.to_be_bytes());
         }
-        match (self.timestamps, self.sack_permitted) {
-            (Some(_), true) => w.put(&[kind::SACK_PERMITTED, 2, kind::TIMESTAMPS, 10]),
-            (Some(_), false) => w.put(&[kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]),
-            (None, true) => w.put(&[kind::NOP, kind::NOP, kind::SACK_PERMITTED, 2]),
-            (None, false) => {}
-        }
         if let Some(Timestamps { tsval, tsecr }) = self.timestamps {
+            let before = if self.sack_permitted { [kind::SACK_PERMITTED, 2] } else { [kind::NOP, kind::NOP] };
+            w.put(&before);
+            w.put(&[kind::TIMESTAMPS, 10]);
             w.put(&tsval.to_be_bytes());
             w.put(&tsecr.to_be_bytes());
-        }
-        if let Some(scale) = self.window_scale {
-            w.put(&[kind::NOP, kind::WINDOW_SCALE, 3, scale.min(MAX_WINDOW_SCALE)]);
-        }
-        if plan.sacks > 0 {
-            w.put(&[kind::NOP, kind::NOP, kind::SACK, 2 + 8 * plan.sacks as u8]);
-            for b in self.sack.iter().take(plan.sacks) {
-                w.put(&b.left.0.to_be_bytes());
-                w.put(&b.right.0.to_be_bytes());
-            }
         }
         if let (Some(n), Some(a)) = (plan.accecn, self.accecn) {
             w.put(&[if a.order1 { kind::ACCECN1 } else { kind::ACCECN0 }, 2 + 3 * n as u8]);
             for c in &a.counters[..n] {
                 w.put(&c.to_be_bytes()[1..]);
             }
-            w.pad();
         }
+        if self.sack_permitted && self.timestamps.is_none() {
+            w.pad_before(2);
+            w.put(&[kind::SACK_PERMITTED, 2]);
+        }
+        if let Some(scale) = self.window_scale {
+            w.pad_before(3);
+            w.put(&[kind::WINDOW_SCALE, 3, scale.min(MAX_WINDOW_SCALE)]);
+        }
+        if plan.sacks > 0 {
+            w.pad_before(2);
+            w.put(&[kind::SACK, 2 + 8 * plan.sacks as u8]);
+            for b in self.sack.iter().take(plan.sacks) {
+                w.put(&b.left.0.to_be_bytes());
+                w.put(&b.right.0.to_be_bytes());
+            }
+        }
+        w.pad();
         if let Some(c) = plan.cookie {
             if c.experimental {
                 w.put(&[kind::EXPERIMENTAL, c.option_len() as u8]);
@@ -447,6 +449,12 @@ pub fn find_option(mut bytes: &[u8], kind: u8) -> Option<Range<usize>> {
     None
 }
 
+/// What an AccECN option with `n` counters takes, where the option behind it brings `shared` bytes of padding that it may stand in.
+const fn accecn_len(n: usize, shared: usize) -> usize {
+    let len = 2 + 3 * n;
+    if len % 4 <= shared { len - len % 4 } else { len.next_multiple_of(4) }
+}
+
 struct Plan {
     len: usize,
     ao: Option<AoOption>,
@@ -464,6 +472,12 @@ impl Writer<'_> {
     fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
+    }
+    /// So that what follows, `len` bytes of it, ends at a multiple of four.
+    fn pad_before(&mut self, len: usize) {
+        while !(self.at + len).is_multiple_of(4) {
+            self.put(&[kind::NOP]);
+        }
     }
     fn pad(&mut self) {
         while !self.at.is_multiple_of(4) {
