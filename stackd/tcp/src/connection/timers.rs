@@ -7,7 +7,7 @@ use crate::record::What;
 use crate::recovery::{RetransTimer, Undo, backed_off, probe_timeout, retry_span};
 use crate::rtt::INITIAL_RTO;
 use crate::seam::{CloseReason, Env, Event, State, TimerInfo};
-use stackd_base::{Duration, Instant, Mib};
+use stackd_base::{Duration, Errno, Instant, Mib};
 
 /// First timeout of the row that `tcp_retries1` and `tcp_retries2` count (Linux's `TCP_RTO_MIN`, whatever `rto_min` says).
 const RETRY_BASE: Duration = Duration::from_millis(200);
@@ -235,6 +235,10 @@ impl Connection {
         // RFC 9293, 3.8.3 (MUST-20): at R1 "pass negative advice to the IP layer, to trigger dead-gateway diagnosis".
         if self.stalled_for(now, env.cfg.retries1, env.cfg) {
             self.notify(Event::Doubt);
+            // SHLD-9: "at R1 ... the application is informed": as a soft error, which whoever set IP_RECVERR hears of at once.
+            if self.soft_error.is_none() && !self.app_closed {
+                self.notify(Event::ErrorQueue(Errno::ETIMEDOUT));
+            }
             self.suspect_black_hole(now, env);
         }
         self.enter_loss(now, env);

@@ -502,3 +502,25 @@ fn an_orphan_in_doubt_counts_double_at_its_timeouts() {
     net.run(Duration::from_millis(3000));
     assert_eq!((net.a.stack.socket_counts().1, count(&net.a, Mib::TcpExtTCPAbortOnMemory)), (0, 1));
 }
+
+/// RFC 9293, 3.8.3 (SHLD-9): between R1 and R2 the program is told, where it wants to hear of soft errors; the connection goes on.
+#[test]
+fn rfc9293_r1_is_told_to_whoever_asked_for_soft_errors() {
+    for asked in [true, false] {
+        let (mut net, client, server) = pair();
+        if asked {
+            net.a.option(net.now, client, SOL_IP, IP_RECVERR, 1).expect("IP_RECVERR");
+        }
+        net.filter = Some(nothing);
+        net.a.write(net.now, client, b"anyone?");
+        // R1 is 3 retransmissions: 3 s.
+        net.run(Duration::from_millis(1500));
+        assert_eq!(net.a.get_int(net.now, client, SOL_SOCKET, SO_ERROR), Ok(0), "before R1");
+        net.run(Duration::from_secs(10));
+        let told = if asked { Errno::ETIMEDOUT as i32 } else { 0 };
+        assert_eq!(net.a.get_int(net.now, client, SOL_SOCKET, SO_ERROR), Ok(told));
+        net.filter = None;
+        net.run(Duration::from_secs(60));
+        assert_eq!(net.b.read(net.now, server), b"anyone?");
+    }
+}
