@@ -78,6 +78,8 @@ pub enum Action {
 pub struct Packet {
     /// `<`: into the stack.
     pub inbound: bool,
+    /// `socket(4)` in front: it is of that descriptor's connection.
+    pub socket: Option<i64>,
     /// Headers around it, outermost first.
     pub outer: Vec<Outer>,
     /// What is said of its IP header.

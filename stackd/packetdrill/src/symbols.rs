@@ -239,6 +239,7 @@ const SYMBOLS: &[(&str, i64)] = &[
 
 /// Symbols of Linux's `TCP_INFO` that code snippets use.
 pub const CODE: &[(&str, i64)] = &[
+    ("TCP_INFINITE_SSTHRESH", 0x7fff_ffff),
     ("TCP_ESTABLISHED", 1),
     ("TCP_SYN_SENT", 2),
     ("TCP_SYN_RECV", 3),

@@ -273,3 +273,24 @@ fn every_expectation_can_fail() {
     assert!(tried > 1000, "{tried}");
     assert!(idle.is_empty(), "of {tried}:\n{}", idle.join("\n"));
 }
+
+/// What other forks of the language have and this stack has not is named, with its line.
+#[test]
+fn what_the_stack_cannot_do_is_named() {
+    for (line, says) in [
+        ("+0 < S 0:0(0) win 1000 <mss 1000,mp_capable v1 flags[flag_h] nokey>", "Multipath TCP (mp_capable)"),
+        ("+0 < S 0:0(0) win 1000 <mp_join_syn address_id=1>", "Multipath TCP (mp_join_syn)"),
+        ("+0 < udplite (100,8)", "UDP-Lite"),
+        ("+0 < . 1:1(0) ack 1 win 1000 {mutate ip ihl}", "mutations of packets"),
+        ("+0 sendmmsg(3, ..., 2, 0) = 2", "system call sendmmsg()"),
+        ("+0 setsockopt(3, IPPROTO_IP, 1, {label=1}, 4) = 0", "option value"),
+    ] {
+        fails(&format!("0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n{line}\n"), 2, Kind::Unsupported, &[says]);
+    }
+    fails(
+        "0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3\n+0 < socket(9) . 1:1(0) ack 1 win 9\n",
+        2,
+        Kind::Syntax,
+        &["socket(9)"],
+    );
+}

@@ -27,6 +27,10 @@ impl Reassembly {
     pub fn end(&self) -> Option<u64> {
         self.0.as_ref()?.ranges.last_key_value().map(|(_, &end)| end)
     }
+    /// The first range held.
+    pub fn first(&self) -> Option<(u64, u64)> {
+        self.0.as_ref()?.ranges.first_key_value().map(|(&start, &end)| (start, end))
+    }
     /// Ranges held, each an entry of the tree.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |h| h.ranges.len())

@@ -5,6 +5,22 @@ use crate::ast::{Body, Icmp, IpInfo, Outer, Packet, Ports, Quoted, Tcp, TcpOptio
 use crate::error::Result;
 use crate::lex::Tok;
 
+/// How the options of Multipath TCP begin in scripts.
+const MPTCP: [&str; 13] = [
+    "mp_capable",
+    "mp_join",
+    "dss",
+    "add_address",
+    "add_addr",
+    "remove_addr",
+    "mp_prio",
+    "mp_fail",
+    "mp_fastclose",
+    "mp_reset",
+    "mp_tcprst",
+    "mp_version",
+    "trunc_r64",
+];
 const U16: i64 = 0xffff;
 const U32: i64 = 0xffff_ffff;
 
@@ -13,6 +29,12 @@ impl Parser<'_> {
         let inbound = self.eat('<');
         if !inbound {
             self.expect('>')?;
+        }
+        let mut socket = None;
+        if matches!((self.peek(), self.peek_at(1)), (Some(Tok::Word(w)), Some(Tok::Punct('('))) if w == "socket") {
+            self.at += 2;
+            socket = Some(self.int("a descriptor", 0, i64::from(i32::MAX))?);
+            self.expect(')')?;
         }
         let mut outer = Vec::new();
         while let Some(header) = self.outer()? {
@@ -32,7 +54,7 @@ impl Parser<'_> {
         } else {
             Body::Tcp(self.tcp(inbound)?)
         };
-        Ok(Packet { inbound, outer, ip, body })
+        Ok(Packet { inbound, socket, outer, ip, body })
     }
 
     fn outer(&mut self) -> Result<Option<Outer>> {
@@ -266,7 +288,7 @@ impl Parser<'_> {
             }
         }
         if self.peek() == Some(&Tok::Punct('{')) {
-            return self.unsupported("mutations of packets ({mut …})");
+            return self.unsupported("mutations of packets ({mut …}, {truncate …}, {insert …})");
         }
         Ok(tcp)
     }
@@ -363,6 +385,10 @@ impl Parser<'_> {
             "opt" => {
                 let kind = self.int("option kind", 0, 255)? as u8;
                 TcpOption::Other { kind, data: self.hex()? }
+            }
+            mptcp if MPTCP.iter().any(|m| mptcp.starts_with(m)) => {
+                self.at -= 1;
+                return self.unsupported(&format!("Multipath TCP ({name}): the stack has none"));
             }
             _ => {
                 self.at -= 1;

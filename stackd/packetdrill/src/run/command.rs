@@ -287,17 +287,27 @@ impl Runner<'_> {
                 shown.iter().for_each(|l| self.say(line, l));
                 Ok(())
             }
-            ["|", "grep", "-q" | "-qw" | "-w", wanted] => {
-                // Columns are separated by one blank here and by many there.
-                let wanted = wanted.split_whitespace().collect::<Vec<_>>().join(" ");
-                if shown.iter().any(|l| l.contains(&wanted)) {
-                    return Ok(());
-                }
-                let there = if shown.is_empty() { String::from("nothing") } else { shown.join(", ") };
-                Err(self.mismatch(line, format!("\"{text}\" finds no \"{wanted}\", but {there}")))
+            // Each grep sees what the one before lets through.
+            ["|", "grep", first, "|", "grep", "-q" | "-qw" | "-w", wanted] => {
+                shown.retain(|l| l.contains(first));
+                self.found(line, text, &shown, wanted)
             }
-            _ => Err(self.unsupported(line, format!("command \"{text}\": want nstat [-asz] NAME… [| grep -q TEXT]"))),
+            ["|", "grep", "-q" | "-qw" | "-w", wanted] => self.found(line, text, &shown, wanted),
+            _ => Err(self.unsupported(
+                line,
+                format!("command \"{text}\": want nstat [-asz] NAME… [| grep TEXT] [| grep -q TEXT]"),
+            )),
         }
+    }
+
+    /// `grep -q wanted` among counters. Columns are separated by one blank here and by many there.
+    fn found(&self, line: u32, text: &str, shown: &[String], wanted: &str) -> Result<()> {
+        let wanted = wanted.split_whitespace().collect::<Vec<_>>().join(" ");
+        if shown.iter().any(|l| format!("{l} ").contains(&wanted)) {
+            return Ok(());
+        }
+        let there = if shown.is_empty() { String::from("nothing") } else { shown.join(", ") };
+        Err(self.mismatch(line, format!("\"{text}\" finds no \"{wanted}\", but {there}")))
     }
 }
 

@@ -132,6 +132,14 @@ impl Runner<'_> {
                 format!("time runs backwards: it is {} already", self.clock(self.last)),
             ));
         }
+        if let Action::Packet(p) = &event.action
+            && let Some(fd) = p.socket
+        {
+            let Some(flow) = self.fds.socket(fd).and_then(|s| s.flow) else {
+                return Err(Failure::syntax(self.file, event.line, format!("socket({fd}) is no open connection")));
+            };
+            self.current = Some(flow);
+        }
         match &event.action {
             Action::Packet(p) if p.inbound => {
                 self.advance(at)?;

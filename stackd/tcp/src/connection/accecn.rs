@@ -346,7 +346,6 @@ impl Connection {
         let (mss, sent) = (self.mss, self.stats.bytes_sent);
         let sack = self.opts.sack;
         let calm = matches!(self.ca_state, CaState::Open | CaState::Cwr);
-        let before_data = self.una == 1 && self.rcv_nxt == 0;
         let classic = self.opts.ecn && seg.flags.ece() && !seg.flags.syn();
         let Some(a) = self.accurate_mut() else {
             return if classic { self.count_delivered_ce(packets, env) } else { 0 };
@@ -356,10 +355,8 @@ impl Connection {
         if newer {
             a.last_tsval = tsval;
         }
-        // RFC 9768, 3.2.2.2: once ESTABLISHED a server "MAY implement a test" for a late ACK in the handshake's encoding: nothing was
-        // acknowledged yet that could have been marked.
-        let early = before_data && packets == 0;
-        if core::mem::take(&mut a.spent) || seg.flags.syn() || !(progress || newer) || early {
+        // As Linux: what acknowledges nothing new counts when its timestamp is newer than any before.
+        if core::mem::take(&mut a.spent) || seg.flags.syn() || !(progress || newer) {
             return 0;
         }
         let bytes = packets.saturating_mul(mss);

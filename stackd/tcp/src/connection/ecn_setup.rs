@@ -36,8 +36,8 @@ impl Connection {
     pub(crate) fn answer_ecn_of_syn(&mut self, cfg: &Config, syn: &TcpRepr, ip: EcnCodepoint) {
         let ace = ace_of(syn.flags);
         let accurate = cfg.ecn.accepts_accurate() && ace != 0 && ace != CLASSIC;
-        // A host that does not know AccECN takes (1,1,1) for no ECN-setup SYN (RFC 3168 had no AE; RFC 3540's nonce would have).
-        self.opts.ecn = ace == CLASSIC && cfg.ecn.accepts();
+        // RFC 9768, table 2: a host that does not know AccECN takes (1,1,1) for RFC 3168's ECN-setup SYN, which had no AE.
+        self.opts.ecn = !accurate && ace & CLASSIC == CLASSIC && cfg.ecn.accepts();
         self.accecn = accurate.then(|| Box::new(AccEcn::agreed(ip)));
     }
 

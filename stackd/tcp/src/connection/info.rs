@@ -6,6 +6,8 @@ use crate::config::Config;
 use serde::{Deserialize, Serialize};
 use stackd_base::{Duration, Instant};
 
+/// Linux's `TCP_INFINITE_SSTHRESH`: none was found yet.
+const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
 /// What the timestamp option takes of every segment, padded (RFC 7323, appendix A).
 const TIMESTAMP_ROOM: u32 = 12;
 
@@ -237,7 +239,7 @@ impl Connection {
             rcv_ssthresh: cap(self.rcv.rcvbuf),
             rtt: self.rtt.srtt().map_or(0, us),
             rttvar: us(self.rtt.rttvar()),
-            snd_ssthresh: self.ssthresh,
+            snd_ssthresh: self.ssthresh.min(INFINITE_SSTHRESH),
             snd_cwnd: self.cwnd,
             // Linux counts what options take of every segment: the room for data that the peer was told, less the timestamp (RFC 7323).
             advmss: u32::from(self.advmss).saturating_sub(if self.opts.ts { TIMESTAMP_ROOM } else { 0 }),

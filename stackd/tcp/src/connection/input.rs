@@ -478,7 +478,8 @@ impl Connection {
             env.mib.inc(Mib::TcpExtTCPDSACKOldSent);
             self.dsack = Some((start.max(0) as u64, self.rcv_nxt));
         }
-        if len > 0 && to <= from {
+        let only_fin = fin && end == self.rcv_nxt as i64;
+        if len > 0 && to <= from && !only_fin {
             env.mib.inc(Mib::TcpExtTCPZeroWindowDrop);
             self.ack.now = true;
             return refuse(DropReason::TcpOutOfWindow);
@@ -548,6 +549,14 @@ impl Connection {
             return;
         }
         let filled = !self.reasm.is_empty();
+        // RFC 2883, 4: what the segment repeats of that which waited out of order is a duplicate too.
+        if self.opts.sack
+            && env.cfg.dsack
+            && let Some((start, end)) = self.reasm.first().filter(|r| r.0 < to)
+        {
+            env.mib.inc(Mib::TcpExtTCPDSACKOldSent);
+            self.dsack = Some((start, end.min(to)));
+        }
         let before = self.rcv_nxt;
         self.rcv_nxt = self.reasm.advance(to);
         self.stats.bytes_received += self.rcv_nxt - before;

@@ -303,3 +303,24 @@ fn rfc2018_a_fin_out_of_order_is_in_the_sack_block() {
     t.recv(seg().seq(601).ack(1).len(400)).expect(seg().ack(1).sack(501, 1002));
     t.recv(seg().seq(1).ack(1).len(500)).expect(seg().ack(1002));
 }
+
+/// RFC 9293, 3.10.7.4, eighth: a FIN behind data that was all received before is new all the same. It was dropped with the data.
+#[test]
+fn a_fin_behind_old_data_is_taken() {
+    let mut t = Test::established(plain());
+    t.recv(seg().seq(1).ack(1).len(1000)).expect(seg().ack(1001));
+    t.recv(seg().seq(1).ack(1).len(1000).fin()).expect(seg().ack(1002));
+    assert_eq!(t.end.conn.state(), State::CloseWait);
+}
+
+/// RFC 2883, 4: a segment in order that covers what was waiting out of order reports that as a duplicate, and what waits still after it.
+#[test]
+fn rfc2883_a_segment_that_covers_what_waited_reports_the_duplicate() {
+    let mut t = Test::established(plain());
+    for seq in [1001, 2001, 4001, 7001] {
+        t.recv(seg().seq(seq).ack(1).len(1000)).drain();
+    }
+    t.recv(seg().seq(1).ack(1).len(6000)).expect(seg().ack(6001).sack(1001, 3001).sack(7001, 8001));
+    t.recv(seg().seq(6001).ack(1).len(2000)).expect(seg().ack(8001).sack(7001, 8001));
+    t.recv(seg().seq(8001).ack(1).len(1000)).expect(seg().ack(9001));
+}

@@ -12,7 +12,7 @@ use super::fds::{Fd, SocketFd};
 use crate::ast::{Expr, Syscall};
 use crate::error::{Failure, Result};
 use crate::symbols;
-use stackd_base::{Errno, Instant};
+use stackd_base::{Duration, Errno, Instant};
 
 /// Calls that are understood, for messages.
 pub const SUPPORTED: &[&str] = &[
@@ -126,11 +126,43 @@ impl Runner<'_> {
         };
         self.host.settle();
         self.take_events();
-        if matches!(outcome, Outcome::Wait) {
-            return Ok(false);
-        }
+        let outcome = match outcome {
+            Outcome::Wait => match self.given_up(&c, progress) {
+                Some(ended) => ended,
+                None => return Ok(false),
+            },
+            ended => ended,
+        };
         self.check_result(&c, &outcome)?;
         Ok(true)
+    }
+
+    /// socket(7), SO_RCVTIMEO and SO_SNDTIMEO: how a call ends that has waited for as long as its socket lets it.
+    fn given_up(&mut self, c: &Call<'_>, progress: &mut Progress) -> Option<Outcome> {
+        const SO_RCVTIMEO: i32 = 20;
+        const SO_SNDTIMEO: i32 = 21;
+        let option = match c.call.name.as_str() {
+            "accept" | "accept4" | "read" | "readv" | "recv" | "recvfrom" | "recvmsg" => SO_RCVTIMEO,
+            "connect" | "write" | "writev" | "send" | "sendto" | "sendmsg" => SO_SNDTIMEO,
+            _ => return None,
+        };
+        let (_, fd) = self.socket_arg(c).ok()?.ok()?;
+        let mut value = [0; 16];
+        self.host.stack.get_option(self.host.now, fd.sock, 1, option, &mut value).ok().filter(|&n| n == 16)?;
+        let word = |at: usize| value[at..at + 8].try_into().map(u64::from_ne_bytes).unwrap_or_default();
+        let micros = word(0) * 1_000_000 + word(8);
+        if micros == 0 {
+            return None;
+        }
+        let wake = *progress.wake.get_or_insert(self.host.now + Duration::from_micros(micros));
+        if self.host.now < wake {
+            return None;
+        }
+        Some(match c.call.name.as_str() {
+            _ if progress.bytes > 0 => Outcome::Value(progress.bytes as i64),
+            "connect" => Outcome::Error(Errno::EINPROGRESS),
+            _ => Outcome::Error(Errno::EAGAIN),
+        })
     }
 
     fn check_result(&mut self, c: &Call<'_>, outcome: &Outcome) -> Result<()> {

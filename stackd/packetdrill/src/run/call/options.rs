@@ -53,10 +53,23 @@ impl Runner<'_> {
                 }
                 out
             }
+            Expr::Struct(fields) if field(fields, "tv_sec").is_some() || field(fields, "tv_usec").is_some() => {
+                let mut out = Vec::new();
+                for name in ["tv_sec", "tv_usec"] {
+                    let n = match field(fields, name) {
+                        Some(f) => self.evaluated(c, &f.value)?,
+                        None => 0,
+                    };
+                    out.extend(n.to_ne_bytes());
+                }
+                out
+            }
             Expr::Struct(_) | Expr::Braces(_) | Expr::Ellipsis | Expr::StrEllipsis(_) => {
                 return Err(self.unsupported(
                     c.line,
-                    format!("option value {e}: want [NUMBER], \"TEXT\" or {{onoff=…, linger=…}}"),
+                    format!(
+                        "option value {e}: want [NUMBER], \"TEXT\", {{onoff=…, linger=…}} or {{tv_sec=…, tv_usec=…}}"
+                    ),
                 ));
             }
             e => {

@@ -11,6 +11,7 @@ use stackd_base::Errno;
 const MSG_OOB: i64 = 0x1;
 const MSG_DONTWAIT: i64 = 0x40;
 const MSG_NOSIGNAL: i64 = 0x4000;
+const MSG_MORE: i64 = 0x8000;
 const MSG_FASTOPEN: i64 = 0x2000_0000;
 
 /// What our stream holds at an offset where the script does not care.
@@ -25,7 +26,8 @@ impl Runner<'_> {
             Ok(s) => s,
             Err(e) => return Ok(Outcome::Error(e)),
         };
-        let unknown = flags & !(MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_FASTOPEN);
+        let known = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL | MSG_FASTOPEN | if fd.stream { MSG_MORE } else { 0 };
+        let unknown = flags & !known;
         if unknown != 0 {
             return Err(self.unsupported(c.line, format!("{} with flags {unknown:#x}", c.call.name)));
         }
@@ -124,6 +126,7 @@ impl Runner<'_> {
             return Ok(if progress.bytes > 0 { Outcome::Value(progress.bytes as i64) } else { Outcome::Error(e) });
         }
         let Some(fifo) = self.host.stack.fifo(sock) else { return Ok(Outcome::Error(Errno::EPIPE)) };
+        self.host.stack.set_more(self.host.now, sock, flags & MSG_MORE != 0, &mut self.host.store);
         loop {
             let rest = &data[progress.bytes.min(data.len())..];
             let (head, n) = self.host.store.write(fifo, rest);
