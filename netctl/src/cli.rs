@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use stackd_proto::{StatusError, connect, control_path};
 use tonic::{Status, transport::Channel};
 
-use crate::{capture, clients, doctor, ip, kill, nstat, record, sysctl, tc};
+use crate::{capture, clients, doctor, ip, kill, man, nstat, record, sysctl, tc};
 
 /// Inspect and tune a live stackd.
 #[derive(Clone, Debug, Parser)]
@@ -128,6 +128,6 @@ pub async fn run(args: Args, out: &mut impl Write) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Args::command(), "netctl", &mut script);
             Ok(out.write_all(&script)?)
         }
-        Command::Man => Ok(clap_mangen::Man::new(Args::command()).render(out)?),
+        Command::Man => Ok(out.write_all(&man::page()?)?),
     }
 }

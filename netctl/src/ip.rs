@@ -16,7 +16,7 @@ mod neighbour;
 mod route;
 mod rule;
 
-const USAGE: &str = "Usage: netctl ip [-4|-6] [-s] [-j] { link | addr | route | rule | neigh } COMMAND ...
+pub(crate) const USAGE: &str = "Usage: netctl ip [-4|-6] [-s] [-j] { link | addr | route | rule | neigh } COMMAND ...
        ip link  [ show [ DEV ] ] | set DEV { up | down | mtu N | address MAC | txqueuelen N | promisc {on|off} }
               | add NAME type { tap | dummy | wire } [ up ] [ mtu N ] [ address MAC ] [ KEY VALUE ]... | del DEV
               (KEY: one of a [[device]] table, as addresses 10.0.0.2/24,fd00::2/64 or listen /run/wire0)

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod doctor;
 pub mod ip;
 pub mod kill;
+pub mod man;
 pub mod nstat;
 pub mod record;
 pub mod sysctl;

@@ -12,7 +12,7 @@ use crate::{
 pub mod parse;
 pub mod show;
 
-const USAGE: &str = "Usage: netctl tc [-s] [-j] qdisc show [ dev DEV ]
+pub(crate) const USAGE: &str = "Usage: netctl tc [-s] [-j] qdisc show [ dev DEV ]
        netctl tc qdisc { add | replace | change | del } dev DEV root [ handle MAJOR: ] [ KIND [ OPTIONS ] ]
 KIND := fq | fq_codel | pfifo | bfifo | pfifo_fast | netem | tbf | noqueue";
 

@@ -40,29 +40,44 @@ pub fn run(config: &Config, args: &Args) -> Result<()> {
         .enable_all()
         .build()
         .context("the control plane's runtime cannot start")?;
-    let result = runtime.block_on(serve(config, args, control_listener, &shards));
+    let (result, server) = runtime.block_on(serve(config, args, control_listener, &shards))?;
 
     telemetry::notify(&[NotifyState::Stopping]);
     tracing::info!("stopping: connections get {:?} to finish", config.stop_timeout.0);
     drop(attach);
     shards.stop(config);
+    // The shards are gone, and with them every stream's source: what the streams still hold is told, unless nobody takes it.
+    if let Some(server) = server
+        && runtime.block_on(async { tokio::time::timeout(LAST_WORDS, server).await }).is_err()
+    {
+        tracing::warn!("a tool or client does not take the last words of its streams");
+    }
     runtime.shutdown_timeout(Duration::from_millis(200));
     drop(instance);
     tracing::info!("stopped");
     result
 }
 
-/// Serves the control socket until a signal ends it.
+/// Time for what streams still hold once the shards have ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The control server's task.
+type Server = tokio::task::JoinHandle<Result<()>>;
+
+/// Serves the control socket until a signal ends it. Then the server lets nobody in any more, and lives until its streams have ended.
 async fn serve(
     config: &Config,
     args: &Args,
     listener: std::os::unix::net::UnixListener,
     shards: &Shards,
-) -> Result<()> {
+) -> Result<(Result<()>, Option<Server>)> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = control::serve(listener, shards.backend.clone(), facts(config, args), Limits::default(), async move {
+    // The shards' own limit is over first.
+    let stop_timeout = Duration::from_nanos(config.stop_timeout.0.as_nanos()) + LAST_WORDS;
+    let limits = Limits { stop_timeout, ..Limits::default() };
+    let server = control::serve(listener, shards.backend.clone(), facts(config, args), limits, async move {
         let _ = stopped.await;
     });
     let mut server = tokio::spawn(server);
@@ -92,7 +107,9 @@ async fn serve(
         watchdog.abort();
     }
     let _ = stop.send(());
-    result
+    // A task that has ended must not be awaited again.
+    let server = (!server.is_finished()).then_some(server);
+    Ok((result, server))
 }
 
 /// What the daemon tells about itself.

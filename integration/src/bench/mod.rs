@@ -11,6 +11,48 @@ use serde_json::Value;
 use std::process::Command;
 use topology::{Arm, Topology};
 
+/// What every benchmark program is told, and how it begins.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Common {
+    /// Pairs of runs, the arms interleaved.
+    #[arg(long, default_value_t = 10)]
+    pub pairs: usize,
+    /// Seconds a run.
+    #[arg(long, default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Print JSON lines as well.
+    #[arg(long)]
+    pub json: bool,
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+impl Common {
+    /// Both arms in a namespace of their own; `config` goes in front of the daemon's. The program starts itself again to get inside.
+    pub fn topology(&self, config: &str) -> Result<(tempfile::TempDir, Topology)> {
+        if !self.inside {
+            crate::ns::relaunch_inside()?;
+        }
+        let dir = tempfile::tempdir()?;
+        let topology = Topology::new(dir.path(), config)?;
+        Ok((dir, topology))
+    }
+
+    /// How to measure a row.
+    pub fn method(&self) -> Method {
+        Method { pairs: self.pairs, seconds: self.seconds }
+    }
+
+    /// A row for people, and for machines if they are wanted.
+    pub fn print(&self, pairs: &Pairs, line: &str) -> Result<()> {
+        println!("{line}");
+        if self.json {
+            println!("{}", serde_json::to_string(pairs)?);
+        }
+        Ok(())
+    }
+}
+
 /// What a row measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Row {

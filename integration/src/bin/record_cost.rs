@@ -3,42 +3,30 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::Value;
+use stackd_integration::bench::Common;
 use stackd_integration::bench::pairs::{Outcome, Pairs};
 use stackd_integration::bench::placement;
 use stackd_integration::bench::topology::{Arm, Topology, cpu_seconds};
-use stackd_integration::{bins, ns};
+use stackd_integration::bins;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 /// Bulk from stackd to a Linux peer over a TAP, recorded and not, in pairs.
 #[derive(Parser, Debug)]
 struct Args {
-    /// Pairs.
-    #[arg(long, default_value_t = 10)]
-    pairs: usize,
-    /// Seconds a run.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
+    #[command(flatten)]
+    common: Common,
     /// Congestion control.
     #[arg(long, default_value = "cubic")]
     cc: String,
-    /// Print JSON as well.
-    #[arg(long)]
-    json: bool,
-    #[arg(long, hide = true)]
-    inside: bool,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if !args.inside {
-        return ns::relaunch_inside();
-    }
-    let dir = tempfile::tempdir()?;
-    let topology = Topology::new(dir.path(), "")?;
+    let (dir, topology) = args.common.topology("")?;
     let mut pairs = Pairs::new(format!("recorded/{}", args.cc), "Gbit/s", false);
     let mut bytes = 0;
-    for i in 0..args.pairs {
+    for i in 0..args.common.pairs {
         let mut outcome = [Outcome::default(); 2];
         let first = i % 2;
         for recorded in [first, 1 - first] {
@@ -51,11 +39,8 @@ fn main() -> Result<()> {
         pairs.push(outcome[0], outcome[1]);
     }
     // The first arm of `Pairs` is the recorded one, its second the one that is not.
-    println!("{}", pairs.line().replace("stackd ", "recorded ").replace("native ", "not "));
-    println!("last recording: {:.1} MB a second", bytes as f64 / 1e6 / args.seconds);
-    if args.json {
-        println!("{}", serde_json::to_string(&pairs)?);
-    }
+    args.common.print(&pairs, &pairs.line().replace("stackd ", "recorded ").replace("native ", "not "))?;
+    println!("last recording: {:.1} MB a second", bytes as f64 / 1e6 / args.common.seconds);
     Ok(())
 }
 
@@ -80,7 +65,7 @@ fn run_once(topology: &Topology, args: &Args, file: Option<&std::path::Path>) ->
         recorder = Some((child, says));
     }
     let mut client = topology.client(Arm::Stackd, usual);
-    client.args(["bulk", &server.addr, "--seconds", &args.seconds.to_string(), "--cc", &args.cc]);
+    client.args(["bulk", &server.addr, "--seconds", &args.common.seconds.to_string(), "--cc", &args.cc]);
     let busy = cpu_seconds()?;
     let output = topology.output(Arm::Stackd, false, usual, &mut client)?;
     let cpu = cpu_seconds()? - busy;

@@ -90,16 +90,18 @@ pub struct Limits {
     pub calls_per_connection: usize,
     /// Time for one control call. Socket calls, which may wait by design, and streams are exempt.
     pub call_timeout: Duration,
+    /// Time that calls and streams in progress get to end once the daemon stops. They end by themselves when the shards do.
+    pub stop_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { calls_per_connection: 1024, call_timeout: Duration::from_secs(10) }
+        Self { calls_per_connection: 1024, call_timeout: Duration::from_secs(10), stop_timeout: Duration::from_secs(5) }
     }
 }
 
-/// Serves every service on `listener` until `shutdown` completes. Calls in progress are then cut after a second: leases
-/// and watches never end by themselves.
+/// Serves every service on `listener` until `shutdown` completes; then nobody new is let in, and calls and streams in progress get the time
+/// to end that `limits` gives them. Who looks at the shards sees their last events so: a stream ends when the shards let go of it.
 pub async fn serve(
     listener: UnixListener,
     backend: Backend,
@@ -153,7 +155,8 @@ pub async fn serve(
         done = server => done.context("control server")?,
         () = async {
             if stopping.wait_for(|stop| *stop).await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(limits.stop_timeout).await;
+                tracing::warn!("time is up; streams to tools and clients are cut");
             } else {
                 std::future::pending::<()>().await;
             }

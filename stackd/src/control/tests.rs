@@ -233,18 +233,77 @@ impl Drop for SocketFile {
     }
 }
 
-async fn daemon(name: &str) -> Daemon {
+/// A socket of a test's own.
+fn listen(name: &str) -> (UnixListener, SocketFile) {
     let path = std::env::temp_dir().join(format!("stackd-control-{}-{name}.sock", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).expect("bind");
+    (UnixListener::bind(&path).expect("bind"), SocketFile(path))
+}
+
+async fn daemon(name: &str) -> Daemon {
+    let (listener, file) = listen(name);
     let (handles, seen): (Vec<_>, Vec<_>) = (0..2).map(fake_shard).unzip();
     let (stop, stopped) = oneshot::channel();
     let facts = Facts { version: "test".into(), boot_id: 77, ..Default::default() };
     tokio::spawn(serve(listener, Backend::new(handles), facts, Limits::default(), async {
         let _ = stopped.await;
     }));
-    let channel = stackd_proto::connect(&path).await.expect("connect");
-    Daemon { channel, seen, _file: SocketFile(path), _stop: stop }
+    let channel = stackd_proto::connect(&file.0).await.expect("connect");
+    Daemon { channel, seen, _file: file, _stop: stop }
+}
+
+/// A server that is told to stop while somebody watches for sockets that close: what it will return, the watch, and the shard's end of it.
+async fn stopping(
+    name: &str,
+    stop_timeout: std::time::Duration,
+) -> (
+    tokio::task::JoinHandle<anyhow::Result<()>>,
+    tonic::Streaming<v1::DiagWatchResponse>,
+    mpsc::Sender<super::backend::ClosedSocket>,
+    SocketFile,
+) {
+    let (listener, file) = listen(name);
+    let (handle, commands) = ShardHandle::new(Arc::new(|| {}));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let limits = Limits { stop_timeout, ..Limits::default() };
+    let server = tokio::spawn(serve(listener, Backend::new(vec![handle]), Facts::default(), limits, async {
+        let _ = stopped.await;
+    }));
+    let channel = stackd_proto::connect(&file.0).await.expect("connect");
+    let mut diag = v1::diag_service_client::DiagServiceClient::new(channel);
+    let request = v1::DiagWatchRequest { closed: true, ..Default::default() };
+    let watch = diag.watch(request).await.expect("watch").into_inner();
+    let Ok(Command::DiagWatchClosed(sink)) = commands.recv() else { panic!("not a watch") };
+    drop(stop);
+    (server, watch, sink, file)
+}
+
+/// Every stop took a second once anything was open: the server slept that long, and then cut what was there, whatever it still had to say.
+#[tokio::test]
+async fn a_stop_waits_for_streams_as_long_as_they_have_something_to_say() {
+    let (server, mut watch, sink, file) = stopping("patient", std::time::Duration::from_secs(3600)).await;
+    // Nobody new is let in: from here on the server is stopping for certain.
+    while stackd_proto::connect(&file.0).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for cookie in 0..200 {
+        let diag = v1::SocketDiag { cookie, ..Default::default() };
+        sink.send(super::backend::ClosedSocket { diag, missed: 0 }).await.expect("watched");
+        let heard = watch.message().await.expect("not cut").expect("one");
+        assert_eq!(heard.closed[0].cookie, cookie);
+        assert!(!server.is_finished(), "given up after {cookie}");
+    }
+    drop(sink);
+    assert!(watch.message().await.expect("a clean end").is_none());
+    server.await.expect("no panic").expect("served");
+}
+
+#[tokio::test]
+async fn a_stop_waits_no_longer_than_its_limit() {
+    let (server, mut watch, sink, _file) = stopping("limited", std::time::Duration::from_millis(1)).await;
+    server.await.expect("no panic").expect("served");
+    drop(sink);
+    assert!(!matches!(watch.message().await, Ok(Some(_))));
 }
 
 #[tokio::test]

@@ -17,11 +17,11 @@ use stackd_wire::{AoOption, EcnCodepoint, FastOpenCookie, TcpRepr, proto};
 use std::sync::Arc;
 
 /// What a half-open connection is revived with: its listener's options, its path as it is now, and what follows from both.
-struct Circumstances {
-    opts: Arc<SockOpts>,
-    path: RouteDecision,
-    config: Option<Box<Config>>,
-    params: FlowParams,
+pub(super) struct Circumstances {
+    pub opts: Arc<SockOpts>,
+    pub path: RouteDecision,
+    pub config: Option<Box<Config>>,
+    pub params: FlowParams,
 }
 
 impl Stack {
@@ -52,13 +52,12 @@ impl Stack {
         }
     }
 
-    fn circumstances(&self, now: Instant, half: &HalfOpen) -> Option<Circumstances> {
-        let s = self.sockets.get(half.listener)?;
-        let opts = Arc::clone(&s.opts);
-        let (local, remote) = (half.flow.local().ip(), half.flow.remote().ip());
-        let path = self.ip.route(now, remote, Some(local), opts.device).ok()?;
+    /// In what a connection of this listener lives; `None` without a route to its peer.
+    pub(super) fn circumstances(&self, now: Instant, listener: SockId, flow: &FlowKey) -> Option<Circumstances> {
+        let opts = Arc::clone(&self.sockets.get(listener)?.opts);
+        let path = self.ip.route(now, flow.remote().ip(), Some(flow.local().ip()), opts.device).ok()?;
         let config = self.config_for(&opts, &path);
-        let params = self.child_params(half.listener, &opts, &half.flow, &path);
+        let params = self.child_params(listener, &opts, flow, &path);
         Some(Circumstances { opts, path, config, params })
     }
 
@@ -91,7 +90,9 @@ impl Stack {
         store: &mut S,
     ) -> Result<(), DropReason> {
         let Some(half) = self.requests.get(index).copied() else { return Err(DropReason::TcpNoSocket) };
-        let Some(around) = self.circumstances(now, &half) else { return Err(DropReason::IpNoRoute) };
+        let Some(around) = self.circumstances(now, half.listener, &half.flow) else {
+            return Err(DropReason::IpNoRoute);
+        };
         if around.opts.device.is_some_and(|device| device != d.port) {
             return Err(DropReason::TcpNoSocket);
         }
@@ -146,7 +147,7 @@ impl Stack {
     /// The SYN-ACK's timer.
     pub(super) fn request_timeout(&mut self, now: Instant, index: u32) {
         let Some(half) = self.requests.get(index).copied() else { return };
-        let Some(around) = self.circumstances(now, &half) else {
+        let Some(around) = self.circumstances(now, half.listener, &half.flow) else {
             // No way back to it, for now.
             self.forget_request(index);
             return;
@@ -158,7 +159,7 @@ impl Stack {
     /// An ICMP error about a SYN-ACK.
     pub(super) fn request_error(&mut self, now: Instant, index: u32, error: IcmpError) {
         let Some(half) = self.requests.get(index).copied() else { return };
-        let Some(around) = self.circumstances(now, &half) else { return };
+        let Some(around) = self.circumstances(now, half.listener, &half.flow) else { return };
         let (conn, ()) = self.revived(&half, &around, |conn, env| conn.handle_icmp(now, error, env));
         self.settle_request(now, index, half, &around, conn);
     }

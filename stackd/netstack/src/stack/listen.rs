@@ -2,6 +2,7 @@
 
 use super::Stack;
 use super::fastopen::FastSyn;
+use super::half_open::Circumstances;
 use super::ingress::Bytes;
 use crate::demux::{FlowEntry, FlowKey};
 use crate::ip::Datagram;
@@ -140,7 +141,6 @@ impl Stack {
     ) -> Result<bool, DropReason> {
         let Some((syn, iss)) = self.read_cookie(now, listener, flow, seg) else { return Ok(false) };
         let Some(s) = self.sockets.get(listener) else { return Err(DropReason::SocketClosed) };
-        let opts = Arc::clone(&s.opts);
         if matches!(&s.body, Body::Listen(l) if l.accept_full()) {
             self.mib.inc(Mib::TcpExtListenOverflows);
             self.mib.inc(Mib::TcpExtListenDrops);
@@ -150,11 +150,8 @@ impl Stack {
             self.mib.inc(Mib::TcpExtListenDrops);
             return Err(DropReason::NoMemory);
         }
-        let Ok(path) = self.ip.route(now, flow.remote().ip(), Some(flow.local().ip()), opts.device) else {
-            return Err(DropReason::IpNoRoute);
-        };
-        let resolved = self.config_for(&opts, &path);
-        let params = self.child_params(listener, &opts, flow, &path);
+        let Some(around) = self.circumstances(now, listener, flow) else { return Err(DropReason::IpNoRoute) };
+        let Circumstances { opts: _, path, config: resolved, params } = around;
         let (mut conn, _) = self.revive(&resolved, params, iss, (&syn, EcnCodepoint::NotEct), now);
         // The echo of a timestamp that carried options says nothing of the round trip.
         let options = TcpOptions { timestamps: None, ..seg.options };
