@@ -12,19 +12,22 @@ use crate::{
 
 mod address;
 mod link;
+mod maddr;
 mod neighbour;
 mod route;
 mod rule;
 
-pub(crate) const USAGE: &str = "Usage: netctl ip [-4|-6] [-s] [-j] { link | addr | route | rule | neigh } COMMAND ...
+pub(crate) const USAGE: &str = "Usage: netctl ip [-4|-6] [-s] [-j] { link | addr | route | rule | neigh | maddr } COMMAND ...
        ip link  [ show [ DEV ] ] | set DEV { up | down | mtu N | address MAC | txqueuelen N | promisc {on|off} }
               | add NAME type { tap | dummy | wire } [ up ] [ mtu N ] [ address MAC ] [ KEY VALUE ]... | del DEV
               (KEY: one of a [[device]] table, as addresses 10.0.0.2/24,fd00::2/64 or listen /run/wire0)
        ip addr  [ show [ dev DEV ] ] | { add | change | replace | del } PREFIX dev DEV [ OPTIONS ] | flush dev DEV
        ip route [ show [ table {main|local|all} ] [ dev DEV ] ] | { add | change | append | replace | del } [TYPE] PREFIX
-                [ via ADDR ] [ dev DEV ] [ src ADDR ] [ metric N ] [ OPTIONS ] | flush | get ADDR [ from ADDR ] [ oif DEV ]
+                [ via ADDR ] [ dev DEV ] [ src ADDR ] [ metric N ] [ OPTIONS ] | flush
+              | get ADDR [ from ADDR ] [ iif DEV ] [ oif DEV ] [ mark MARK ]
        ip rule  [ show ] | { add | del } [ from PREFIX ] [ to PREFIX ] [ fwmark MARK[/MASK] ] [ oif DEV ] [ table N ] [ priority N ]
-       ip neigh [ show [ dev DEV ] ] | { add | change | replace | del } ADDR [ lladdr MAC ] dev DEV [ nud STATE ] | flush dev DEV";
+       ip neigh [ show [ dev DEV ] ] | { add | change | replace | del } ADDR [ lladdr MAC ] dev DEV [ nud STATE ] | flush dev DEV
+       ip maddr [ show [ dev DEV ] ]";
 
 /// What the flags before the object said.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,13 +97,15 @@ pub async fn run(words: &[String], cx: &Context, out: &mut impl Write) -> Result
     }
     // iproute2 takes any prefix of an object's name.
     let is = |name: &str| name.starts_with(object);
-    let objects: [&[&str]; 5] = [&["address"], &["link"], &["route"], &["neighbor", "neighbour"], &["rule"]];
+    let objects: [&[&str]; 6] =
+        [&["address"], &["link"], &["route"], &["neighbor", "neighbour"], &["rule"], &["maddress", "maddr"]];
     let Some(which) = objects.iter().position(|names| names.iter().any(|n| is(n))) else {
         return Err(Failure::usage(format!("Object \"{object}\" is unknown, try \"netctl ip help\".")));
     };
     // The line is checked before the daemon is looked for: a typo is a typo with or without one.
     match which {
         0 => address::run(words, flags, cx, out).await,
+        5 => maddr::run(words, flags, cx, out).await,
         4 => rule::run(words, flags, cx, out).await,
         1 => link::run(words, flags, cx, out).await,
         2 => route::run(words, flags, cx, out).await,

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 /// One cell of `ip -j`'s answer, from our tool or from Linux's.
-fn names(rows: &serde_json::Value, keys: &[&str]) -> Vec<String> {
+pub fn names(rows: &serde_json::Value, keys: &[&str]) -> Vec<String> {
     let cell = |row: &serde_json::Value, key: &str| match &row[key] {
         serde_json::Value::String(s) => s.clone(),
         other => other.to_string(),
@@ -21,7 +21,7 @@ fn names(rows: &serde_json::Value, keys: &[&str]) -> Vec<String> {
     all
 }
 
-fn kernel(line: &str) -> Result<String> {
+pub fn kernel(line: &str) -> Result<String> {
     let out = Command::new("ip").args(line.split_whitespace()).output()?;
     let err = String::from_utf8_lossy(&out.stderr);
     ensure!(out.status.success(), "ip {line}: {err}");

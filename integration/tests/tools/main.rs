@@ -3,6 +3,7 @@
 mod ip;
 mod links;
 mod observe;
+mod policy;
 mod reference;
 mod sockets;
 mod support;
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
         case("links::up_and_down_as_linux", links::up_and_down_as_linux).tap().program("ip"),
         case("links::a_wire_at_runtime", links::a_wire_at_runtime).tap(),
         case("links::nonsense_is_refused", links::nonsense_is_refused).tap(),
+        case("policy::route_get_obeys_rules_as_linux", policy::route_get_obeys_rules_as_linux).tap().program("ip"),
+        case("policy::route_flags_as_linux", policy::route_flags_as_linux).tap().program("ip"),
+        case("policy::groups_as_linux", policy::groups_as_linux).tap().program("ip"),
         case("tc::replace_under_traffic_loses_nothing", tc::replace_under_traffic_loses_nothing).tap(),
         case("tc::netem_delays_and_refuses", tc::netem_delays_and_refuses).tap(),
         case("nstat::shows_growth", observe::nstat_shows_growth).tap(),

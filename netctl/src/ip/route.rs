@@ -83,6 +83,8 @@ async fn get(mut words: Words<'_>, flags: Flags, cx: &Context, out: &mut impl Wr
         match word {
             "from" => request.source = words.parse(word, "an address", parse)?,
             "oif" | "dev" => request.device = words.value(word)?.to_owned(),
+            "iif" => request.input_device = words.value(word)?.to_owned(),
+            "mark" => request.mark = words.parse(word, "a number, as 7 or 0x7", number)?,
             other => {
                 let text = if other == "to" { words.value(other)? } else { other };
                 request.destination = parse(text).ok_or_else(|| {
@@ -95,26 +97,63 @@ async fn get(mut words: Words<'_>, flags: Flags, cx: &Context, out: &mut impl Wr
         return Err(Failure::usage("need at least a destination address"));
     }
     let destination = show(&request.destination);
+    let GetRouteRequest { source, mark, input_device, .. } = request.clone();
     let answer = client(cx).await?.get_route(request).await.map_err(|s| failed(&s))?.into_inner();
     let r = answer.route.unwrap_or_default();
     if flags.json {
         let value = json!({
             "dst": destination, "gateway": (!r.gateway.is_empty()).then(|| show(&r.gateway)), "dev": r.device,
-            "prefsrc": show(&answer.source), "mtu": (answer.path_mtu != 0).then_some(answer.path_mtu),
+            "type": (r.r#type() != RouteType::Unicast).then(|| type_word(r.r#type())),
+            "from": (!source.is_empty()).then(|| show(&source)), "prefsrc": source.is_empty().then(|| show(&answer.source)),
+            "table": shown_table(&r), "mark": (mark != 0).then_some(mark),
+            "iif": (!input_device.is_empty()).then_some(input_device), "mtu": (answer.path_mtu != 0).then_some(answer.path_mtu),
         });
         return print_json(out, vec![value]);
     }
     let mut line = format!("{}{destination} ", type_prefix(r.r#type()));
+    if !source.is_empty() {
+        let _ = write!(line, "from {} ", show(&source));
+    }
     if !r.gateway.is_empty() {
         let _ = write!(line, "via {} ", show(&r.gateway));
     }
-    let _ = write!(line, "dev {} src {} ", r.device, show(&answer.source));
+    let _ = write!(line, "dev {} ", r.device);
+    if let Some(table) = shown_table(&r) {
+        let _ = write!(line, "table {table} ");
+    }
+    if source.is_empty() {
+        let _ = write!(line, "src {} ", show(&answer.source));
+    }
+    if mark != 0 {
+        let _ = write!(line, "mark {mark:#x} ");
+    }
+    if !input_device.is_empty() {
+        let _ = write!(line, "iif {input_device} ");
+    }
     writeln!(out, "{line}")?;
     match answer.path_mtu {
         0 => writeln!(out, "    cache ")?,
         mtu => writeln!(out, "    cache expires {}sec mtu {mtu} ", answer.path_mtu_expires_s)?,
     }
     Ok(())
+}
+
+/// A table worth a word: any but the main one.
+fn shown_table(r: &Route) -> Option<String> {
+    match r.table {
+        0 | 254 => None,
+        255 => Some("local".to_owned()),
+        253 => Some("default".to_owned()),
+        n => Some(n.to_string()),
+    }
+}
+
+/// Decimal, or hexadecimal with its 0x.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
 }
 
 pub(super) fn table(text: &str) -> Option<u32> {
@@ -189,13 +228,13 @@ pub(super) fn text(r: &Route) -> String {
         put("onlink", " ");
     }
     put(if r.mtu_lock { "mtu lock" } else { "mtu" }, &number(r.mtu));
-    put("hoplimit", &number(r.hoplimit));
+    // In the order of the kernel's RTAX_ numbers. A route's least timeout is always locked, as iproute2 asks for it.
     put("advmss", &number(r.advmss));
-    put("rto_min", &if r.rto_min_ms == 0 { String::new() } else { format!("{}ms", r.rto_min_ms) });
+    put("hoplimit", &number(r.hoplimit));
     put("initcwnd", &number(r.initcwnd));
-    put("initrwnd", &number(r.initrwnd));
     put("features", if r.ecn { "ecn" } else { "" });
-    put("congctl", &r.congestion_control);
+    put("rto_min lock", &if r.rto_min_ms == 0 { String::new() } else { format!("{}ms", r.rto_min_ms) });
+    put("initrwnd", &number(r.initrwnd));
     put(
         "quickack",
         match r.quickack {
@@ -204,6 +243,7 @@ pub(super) fn text(r: &Route) -> String {
             _ => "",
         },
     );
+    put("congctl", &r.congestion_control);
     put("expires", &r.expires_s.map_or_else(String::new, |s| format!("{s}sec")));
     if is_v6(&r.destination) && (r.protocol == "ra" || r.preference != 0) {
         put(

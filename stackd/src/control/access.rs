@@ -55,7 +55,7 @@ pub fn access_of(path: &str) -> Access {
         ("stackd.v1.SysctlService", "List" | "Get") => Access::Read,
         (
             "stackd.v1.NetService",
-            "ListLinks" | "ListAddresses" | "ListRoutes" | "GetRoute" | "ListNeighbours" | "ListRules",
+            "ListLinks" | "ListAddresses" | "ListRoutes" | "GetRoute" | "ListNeighbours" | "ListRules" | "ListGroups",
         ) => Access::Read,
         ("stackd.v1.QdiscService" | "stackd.v1.CounterService" | "stackd.v1.ClientService", "List") => Access::Read,
         ("stackd.v1.DiagService", "List" | "Watch" | "Summary") => Access::Read,

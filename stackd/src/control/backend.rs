@@ -65,6 +65,9 @@ pub enum Command {
     /// `ip neigh add|replace|change|del`.
     NeighbourModify(v1::ModifyNeighbourRequest, Reply<v1::ModifyNeighbourResponse>),
 
+    /// `ip maddr show`: groups that this shard's sockets, and the stack, are in.
+    GroupList(v1::ListGroupsRequest, Reply<v1::ListGroupsResponse>),
+
     /// `tc qdisc show`: this shard's instances.
     QdiscList(v1::QdiscListRequest, Reply<v1::QdiscListResponse>),
     /// `tc qdisc add|replace|change|del`.

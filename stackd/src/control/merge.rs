@@ -215,3 +215,18 @@ pub(super) fn summaries(answers: Vec<v1::DiagSummaryResponse>) -> v1::DiagSummar
     }
     sum
 }
+/// Each shard knows what its own sockets joined.
+pub(super) fn groups(answers: Vec<v1::ListGroupsResponse>) -> v1::ListGroupsResponse {
+    let mut groups: Vec<v1::Group> = Vec::new();
+    for group in answers.into_iter().flat_map(|a| a.groups) {
+        match groups.iter_mut().find(|g| (g.index, &g.address) == (group.index, &group.address)) {
+            Some(known) => {
+                known.sockets += group.sockets;
+                known.own |= group.own;
+            }
+            None => groups.push(group),
+        }
+    }
+    groups.sort_by_key(|g| g.index);
+    v1::ListGroupsResponse { groups }
+}

@@ -244,6 +244,15 @@ impl NetService for Service {
         Ok(Response::new(self.backend.ask(|reply| Command::RuleList(request, reply)).await?))
     }
 
+    async fn list_groups(
+        &self,
+        request: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsResponse>, Status> {
+        let request = request.into_inner();
+        let answers = self.backend.ask_all(|reply| Command::GroupList(request.clone(), reply)).await?;
+        Ok(Response::new(merge::groups(answers)))
+    }
+
     async fn modify_rule(
         &self,
         request: Request<v1::ModifyRuleRequest>,

@@ -236,9 +236,14 @@ impl IpLayer {
         }
     }
 
-    /// The groups of a port (`ip maddr`), with how many want each.
+    /// The groups of ports (`ip maddr`), with how many want each.
     pub fn memberships(&self) -> impl Iterator<Item = (PortId, IpAddr, usize)> {
         self.mcast.groups.iter().filter(|(_, g)| !g.filter.is_none()).map(|((p, a), g)| (*p, *a, g.holders.len()))
+    }
+
+    /// Whether this stack itself wants the group, its sockets aside.
+    pub fn holds_itself(&self, port: PortId, group: IpAddr) -> bool {
+        self.mcast.groups.get(&(port, group)).is_some_and(|g| g.holders.contains_key(&Holder::Stack))
     }
 
     /// The version to speak: as forced, else as the oldest querier that was heard lately.

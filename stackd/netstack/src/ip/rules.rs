@@ -129,8 +129,18 @@ impl IpLayer {
         Ok(gone)
     }
 
+    /// The route that a packet takes, and the table it is in (`ip route get`). What may be decided besides is [`IpLayer::route_by`]'s.
+    pub fn explain(&self, q: &RouteQuery) -> Option<(u32, &Route)> {
+        let up = |p: PortId| self.port(p).is_some_and(|p| p.up);
+        self.lookup_with_table(q, &|r| r.port.is_none_or(|p| up(p) && q.port.is_none_or(|want| want == p)))
+    }
+
     /// The route by the rules, the main table and the default table, in this order.
     pub(super) fn lookup_by_rules(&self, q: &RouteQuery, usable: &dyn Fn(&Route) -> bool) -> Option<&Route> {
+        self.lookup_with_table(q, usable).map(|(_, r)| r)
+    }
+
+    fn lookup_with_table(&self, q: &RouteQuery, usable: &dyn Fn(&Route) -> bool) -> Option<(u32, &Route)> {
         let dst: IpAddr = q.dst;
         let mut tables = self.rules.iter().filter(|r| r.matches(q)).map(|r| (r.priority, r.table));
         let (before, after): (Vec<_>, Vec<_>) = if self.rules.is_empty() {
@@ -138,11 +148,11 @@ impl IpLayer {
         } else {
             tables.by_ref().partition(|(priority, _)| *priority < MAIN_PRIORITY)
         };
-        let in_table = |n: u32| self.table(n)?.lookup(dst, usable);
+        let in_table = |n: u32| self.table(n)?.lookup(dst, usable).map(|r| (n, r));
         before
             .into_iter()
             .find_map(|(_, n)| in_table(n))
-            .or_else(|| self.routes().lookup(dst, usable))
+            .or_else(|| in_table(MAIN))
             .or_else(|| after.into_iter().find_map(|(_, n)| in_table(n)))
             .or_else(|| in_table(DEFAULT))
     }

@@ -600,3 +600,23 @@ proptest! {
         prop_assert_eq!(h.drops.total(), u64::from(dropped));
     }
 }
+
+/// Each ICMP error has a counter of its own, and each is handed to the transport that it is about.
+#[test]
+fn parameter_problems_are_counted_as_such() {
+    let mut h = Host::new().knows_neighbour();
+    let mut about = [0; 8];
+    UdpRepr { src_port: 5, dst_port: 6, payload_len: 0 }.emit(&mut about, A6.into(), B6.into(), Sum::of(&[]));
+    let inner = frame6(A6, B6, proto::UDP, 64, &about);
+    // RFC 4443, 3.4: type 4, code 1: "unrecognized Next Header type encountered"; the pointer; the packet that is meant.
+    let mut message = vec![4, 1, 0, 0, 0, 0, 0, 40];
+    message.extend_from_slice(&inner[14..]);
+    let sum = Sum::pseudo_v6(B6, A6, proto::ICMPV6, message.len() as u32).and(Sum::of(&message)).finish();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let f = frame6(B6, A6, proto::ICMPV6, 64, &message);
+    let got = h.rx(&f);
+    assert!(matches!(&got, Delivered::Error(e) if e.protocol == proto::UDP), "{got:?}");
+    let count = |m: Mib| h.mib.get(m);
+    assert_eq!((count(Mib::Icmp6InParmProblems), count(Mib::Icmp6InDestUnreachs), count(Mib::Icmp6InMsgs)), (1, 0, 1));
+    assert_eq!(count(Mib::Icmp6InErrors), 0);
+}

@@ -3,6 +3,7 @@
 mod diag;
 pub mod link;
 pub mod net;
+mod path;
 pub mod qdisc;
 mod rules;
 mod sysctl;
@@ -69,9 +70,10 @@ impl Shard {
             }
             Command::RouteList(request, reply) => tell(reply, net::routes(self.core.stack.ip(), now, &request)),
             Command::RouteModify(request, reply) => tell(reply, net::modify_route(self.core.stack.ip_mut(), &request)),
-            Command::RouteGet(request, reply) => tell(reply, net::route_get(self.core.stack.ip(), now, &request)),
+            Command::RouteGet(request, reply) => tell(reply, path::route_get(self.core.stack.ip(), now, &request)),
             Command::RuleList(request, reply) => tell(reply, Ok(rules::rules(self.core.stack.ip(), &request))),
             Command::RuleModify(request, reply) => tell(reply, rules::modify(self.core.stack.ip_mut(), &request)),
+            Command::GroupList(request, reply) => tell(reply, path::groups(self.core.stack.ip(), &request)),
             Command::NeighbourList(request, reply) => {
                 tell(reply, net::neighbours(self.core.stack.ip(), now, &request));
             }

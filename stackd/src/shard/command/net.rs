@@ -31,7 +31,7 @@ pub fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn ip(argument: &str, bytes: &[u8]) -> Result<IpAddr, StatusError> {
+pub(super) fn ip(argument: &str, bytes: &[u8]) -> Result<IpAddr, StatusError> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Ok(Ipv4Addr::from(v4).into());
     }
@@ -56,7 +56,7 @@ pub fn port<'a>(layer: &'a IpLayer, name: &str) -> Result<&'a Port, StatusError>
     })
 }
 
-fn name_of(layer: &IpLayer, id: Option<PortId>) -> String {
+pub(super) fn name_of(layer: &IpLayer, id: Option<PortId>) -> String {
     id.and_then(|id| layer.port(id)).map(|p| p.config.name.clone()).unwrap_or_default()
 }
 
@@ -97,7 +97,7 @@ pub fn addresses(
     Ok(v1::ListAddressesResponse { addresses })
 }
 
-fn seconds(d: Duration) -> u32 {
+pub(super) fn seconds(d: Duration) -> u32 {
     u32::try_from(d.as_millis() / 1000).unwrap_or(u32::MAX)
 }
 
@@ -162,7 +162,7 @@ pub fn address(addr: IpAddr, prefix_len: u8, port: PortId) -> Address {
     Address { addr, prefix_len, scope: Scope::of(addr), port, secondary: false, deprecated: false }
 }
 
-fn route_to_proto(layer: &IpLayer, now: Instant, table: u32, r: &Route) -> v1::Route {
+pub(super) fn route_to_proto(layer: &IpLayer, now: Instant, table: u32, r: &Route) -> v1::Route {
     let Route { dst, kind, gateway, port, src, metric, origin, options } = *r;
     let RouteOptions { congctl, rto_min, initcwnd, initrwnd, advmss, mtu, mtu_lock, hoplimit, quickack, pref } =
         options;
@@ -262,53 +262,6 @@ fn exception_to_proto(layer: &IpLayer, now: Instant, dst: IpAddr, e: &Exception)
         expires_s: left.map(seconds),
         ..v1::Route::default()
     }
-}
-
-/// `ip route get`.
-pub fn route_get(
-    layer: &IpLayer,
-    now: Instant,
-    request: &v1::GetRouteRequest,
-) -> Result<v1::GetRouteResponse, StatusError> {
-    let dst = ip("destination", &request.destination)?;
-    let only = if request.device.is_empty() { None } else { Some(port(layer, &request.device)?.id) };
-    let learnt = layer.exception(now, dst).mtu;
-    let shown = |route: v1::Route, source: Option<IpAddr>| v1::GetRouteResponse {
-        route: Some(route),
-        source: source.map(octets).unwrap_or_default(),
-        path_mtu: learnt.map_or(0, |m| m.0),
-        path_mtu_expires_s: learnt.map_or(0, |m| seconds(m.1.saturating_since(now))),
-    };
-    if layer.addrs().is_local(dst) {
-        let local = Route {
-            dst: Prefix::host(dst),
-            kind: RouteType::Local,
-            gateway: None,
-            port: layer.loopback(),
-            src: Some(dst),
-            metric: 0,
-            origin: RouteOrigin::Kernel,
-            options: RouteOptions::default(),
-        };
-        return Ok(shown(route_to_proto(layer, now, 255, &local), Some(dst)));
-    }
-    let route = layer.routes().lookup(dst, |r| only.is_none_or(|p| r.port == Some(p))).ok_or_else(|| {
-        StatusError::new(Errno::Enetunreach, "no route")
-            .argument("destination", dst)
-            .remedy("a route: ip route add PREFIX via GATEWAY")
-    })?;
-    let source = match (optional_ip("source", &request.source)?, route.src, route.port) {
-        (Some(s), _, _) | (None, Some(s), _) => Some(s),
-        (None, None, Some(p)) => layer.addrs().select_source(p, dst, route.gateway.unwrap_or(dst)),
-        (None, None, None) => None,
-    };
-    let mut found = route_to_proto(layer, now, TABLE_MAIN, route);
-    if let Some((via, _)) = layer.exception(now, dst).gateway {
-        found.gateway = octets(via);
-    }
-    found.destination = octets(dst);
-    found.prefix_len = if dst.is_ipv4() { 32 } else { 128 };
-    Ok(shown(found, source))
 }
 
 fn route_from_proto(layer: &IpLayer, r: &v1::Route) -> Result<Route, StatusError> {
