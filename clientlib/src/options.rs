@@ -12,6 +12,7 @@ pub(crate) const SO_BROADCAST: i32 = 6;
 pub(crate) const SO_SNDBUF: i32 = 7;
 pub(crate) const SO_RCVBUF: i32 = 8;
 pub(crate) const SO_KEEPALIVE: i32 = 9;
+pub(crate) const SO_OOBINLINE: i32 = 10;
 pub(crate) const SO_LINGER: i32 = 13;
 pub(crate) const SO_REUSEPORT: i32 = 15;
 pub(crate) const SO_RCVLOWAT: i32 = 18;
@@ -42,8 +43,8 @@ pub(crate) const TCP_FASTOPEN_CONNECT: i32 = 30;
 pub(crate) const TCP_MD5SIG_EXT: i32 = 32;
 pub(crate) const TCP_AO_ADD_KEY: i32 = 38;
 
-/// What close does with bytes not yet acknowledged: `None`, it sends them in the background; `Some(t)`, as SO_LINGER with `t`;
-/// `Some(0)`, it resets the connection.
+/// What close (the drop of the last handle) does with bytes not yet acknowledged: `None`, it sends them in the background; `Some(t)`, it waits until
+/// the peer has them, `t` at most, then goes on in the background (a socket of tokio's does not wait); `Some(0)`, it resets the connection.
 pub type Linger = Option<Duration>;
 
 /// A `struct timeval` as SO_RCVTIMEO takes it; zero means no timeout.
@@ -113,7 +114,7 @@ impl Sock {
         let mut value = [0; 8];
         value[..4].copy_from_slice(&i32::from(linger.is_some()).to_ne_bytes());
         value[4..].copy_from_slice(&seconds.to_ne_bytes());
-        self.set(SOL_SOCKET, SO_LINGER, &value)
+        self.set_local(SOL_SOCKET, SO_LINGER, &value)
     }
 
     pub(crate) fn linger(&self) -> io::Result<Linger> {

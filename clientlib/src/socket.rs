@@ -45,10 +45,16 @@ pub(crate) struct Sock {
     peek_off: AtomicI32,
     /// TCP_INQ.
     inq: AtomicBool,
+    /// SO_LINGER: seconds that close waits; 0: it does not.
+    linger: AtomicU32,
+    /// SO_OOBINLINE.
+    oob_inline: AtomicBool,
     /// UDP_CORK.
     corked: AtomicBool,
     /// TCP_REPAIR: see [`crate::raw::Repair`].
     repair: AtomicU8,
+    /// Tasks wait for it, not threads.
+    asynchronous: AtomicBool,
     /// SO_BUSY_POLL in microseconds; 0: as the session spins.
     busy_poll: AtomicU32,
     pub(crate) gathered: Mutex<Option<crate::raw::Corked>>,
@@ -58,6 +64,14 @@ pub(crate) struct Sock {
 impl Drop for Sock {
     fn drop(&mut self) {
         self.inner().counters.sockets.fetch_sub(1, Ordering::Relaxed);
+        if let Some(time) = self.linger_time() {
+            let close = Sqe { args: [1, 0, 0, 0, 0], ..self.sqe(Opcode::Close) };
+            match self.inner().call(close, Arg::NONE, Instant::now().checked_add(time)) {
+                // Its time is over: the rest goes on in the background.
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {}
+                _ => return,
+            }
+        }
         // Nothing can be done about a daemon that is gone: the socket went with it.
         let _ = self.inner().post(self.sqe(Opcode::Close));
     }
@@ -111,9 +125,26 @@ impl Sock {
         Ok(Some(sock))
     }
 
-    /// Wraps the number that the daemon gave an accepted connection.
-    pub(crate) fn adopt(session: &Session, id: u32) -> io::Result<Self> {
+    /// Wraps the number that the daemon gave a connection.
+    fn adopt(session: &Session, id: u32) -> io::Result<Self> {
         Self::wrap(session, id, false)
+    }
+
+    /// Wraps the number of a connection that this listener accepted: it has the listener's options, those included that act on this side.
+    pub(crate) fn adopt_child(&self, id: u32) -> io::Result<Self> {
+        let child = Self::adopt(&self.session, id)?;
+        let copy = |from: &AtomicU32, to: &AtomicU32| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy(&self.lowat, &child.lowat);
+        copy(&self.busy_poll, &child.busy_poll);
+        copy(&self.linger, &child.linger);
+        for write in [false, true] {
+            child.timeout_cell(write).store(self.timeout_cell(write).load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        child.peek_off.store(self.peek_off.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.inq.store(self.inq.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.set_oob_inline(self.oob_inline.load(Ordering::Relaxed));
+        lock(&child.zerocopy).on = lock(&self.zerocopy).on;
+        Ok(child)
     }
 
     fn wrap(session: &Session, id: u32, datagram: bool) -> io::Result<Self> {
@@ -134,8 +165,11 @@ impl Sock {
             lowat: AtomicU32::new(1),
             peek_off: AtomicI32::new(-1),
             inq: AtomicBool::new(false),
+            linger: AtomicU32::new(0),
+            oob_inline: AtomicBool::new(false),
             corked: AtomicBool::new(false),
             repair: AtomicU8::new(0),
+            asynchronous: AtomicBool::new(false),
             busy_poll: AtomicU32::new(0),
             gathered: Mutex::default(),
             zerocopy: Mutex::default(),
@@ -296,6 +330,8 @@ impl Sock {
                 let kept = self.get_int(level, name)?;
                 self.lowat.store(u32::try_from(kept).unwrap_or(1), Ordering::Relaxed);
             }
+            (crate::options::SO_LINGER, Some(_)) => self.keep_linger(value),
+            (crate::options::SO_OOBINLINE, Some(n)) => self.set_oob_inline(n != 0),
             (crate::options::SO_ZEROCOPY, Some(n)) => lock(&self.zerocopy).on = n == 1,
             (crate::options::SO_BUSY_POLL, Some(n)) => {
                 self.busy_poll.store(u32::try_from(n).unwrap_or(0), Ordering::Relaxed);
@@ -311,6 +347,25 @@ impl Sock {
             _ => {}
         }
         Ok(())
+    }
+
+    /// SO_LINGER, as it was set.
+    pub(crate) fn keep_linger(&self, value: &[u8]) {
+        let word = |at: usize| value.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_ne_bytes);
+        let seconds = if word(0) != 0 { u32::try_from(word(4)).unwrap_or(0) } else { 0 };
+        self.linger.store(seconds, Ordering::Relaxed);
+    }
+
+    /// How long close waits. A socket of a runtime's tasks never does: it would hold up its thread.
+    fn linger_time(&self) -> Option<Duration> {
+        let seconds = self.linger.load(Ordering::Relaxed);
+        (seconds > 0 && !self.datagram && !self.asynchronous.load(Ordering::Relaxed))
+            .then(|| Duration::from_secs(seconds.into()))
+    }
+
+    fn set_oob_inline(&self, on: bool) {
+        self.oob_inline.store(on, Ordering::Relaxed);
+        lock(&self.rx).set_oob_inline(on);
     }
 
     pub(crate) fn set_nonblocking(&self, on: bool) {
@@ -498,6 +553,7 @@ impl Sock {
 
     /// Starts an asynchronous wait on this runtime's reactor ring.
     pub(crate) fn poll_start(self: &Arc<Self>, lane: &Arc<Lane>, mask: u32) -> io::Result<Pending> {
+        self.asynchronous.store(true, Ordering::Relaxed);
         let ticket = lane.submit(self.inner(), self.poll_entry(mask, 0), Arg::NONE)?;
         Ok(Pending::new(self.session.clone(), Arc::clone(lane), ticket))
     }

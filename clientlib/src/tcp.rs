@@ -495,7 +495,7 @@ impl TcpListener {
     pub(crate) fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let sqe = Sqe { flags: FLAG_NONBLOCK, ..self.sock.sqe(Opcode::Accept) };
         let reply = self.sock.inner().call(sqe, Arg::NONE, None)?;
-        let sock = Sock::adopt(&self.sock.session, reply.cqe.result as u32)?;
+        let sock = self.sock.adopt_child(reply.cqe.result as u32)?;
         let peer = reply.arg().addr().map_err(crate::lane::broken)?;
         Ok((TcpStream { sock: Arc::new(sock) }, peer))
     }

@@ -117,7 +117,7 @@ impl Socket {
         let (sock, peer) = self.sock.blocking(ready::IN, || {
             let sqe = Sqe { flags: FLAG_NONBLOCK, ..self.sock.sqe(Opcode::Accept) };
             let reply = self.sock.inner().call(sqe, Arg::NONE, None)?;
-            let sock = Sock::adopt(&self.sock.session, reply.cqe.result as u32)?;
+            let sock = self.sock.adopt_child(reply.cqe.result as u32)?;
             Ok((sock, reply.arg().addr().map_err(broken)?))
         })?;
         sock.set_nonblocking(flags & SOCK_NONBLOCK != 0);

@@ -1,10 +1,10 @@
 //! Sending and receiving on stream sockets, in the order of checks of Linux's `tcp_sendmsg` and `tcp_recvmsg`.
 
-use super::{EAGAIN, ENOTCONN, EOPNOTSUPP, EPIPE, Received, Repair, Socket, errno, msg};
+use super::{EAGAIN, ENOTCONN, EPIPE, Received, Repair, Socket, errno, msg};
 use crate::lane::broken;
 use crate::session::lock;
 use crate::socket::Sock;
-use stackd_shm::abi::ready;
+use stackd_shm::abi::{Arg, FLAG_URGENT, Opcode, Sqe, ready};
 use std::io;
 use std::time::Instant;
 
@@ -13,21 +13,19 @@ const DISCARD: usize = 1 << 20;
 
 impl Socket {
     pub(super) fn send_stream(&self, data: &[u8], flags: i32) -> io::Result<usize> {
-        if flags & msg::OOB != 0 {
-            return Err(errno(EOPNOTSUPP));
-        }
         match self.sock.repair() {
             Some(Repair::NoQueue) => return Err(errno(super::EINVAL)),
             Some(Repair::Receive) => return self.fill(data),
             Some(Repair::Send) | None => {}
         }
         let sock = &*self.sock;
-        let more = flags & msg::MORE != 0;
+        let urgent = flags & msg::OOB != 0;
+        let more = flags & msg::MORE != 0 && !urgent;
         let dontwait = sock.nonblocking() || flags & msg::DONTWAIT != 0;
         let deadline = deadline(sock, true);
         let mut done = 0;
         loop {
-            let step = sock.write_step(&data[done..], more);
+            let step = sock.write_step(&data[done..], more, urgent);
             match step {
                 Ok(n) => done += n,
                 // send(2): what was taken before an error is success; the error waits for the next call.
@@ -54,8 +52,7 @@ impl Socket {
 
     pub(super) fn recv_stream(&self, buf: &mut [u8], flags: i32) -> io::Result<Received> {
         if flags & msg::OOB != 0 {
-            // recv(2) of urgent data that is not there.
-            return Err(errno(super::EINVAL));
+            return self.recv_urgent(buf, flags);
         }
         if flags & msg::ERRQUEUE != 0 {
             return Err(errno(EAGAIN));
@@ -86,7 +83,10 @@ impl Socket {
             let state = sock.state();
             let skip = offset.unwrap_or(0) + if peek { done as u64 } else { 0 };
             done += take(sock, &mut buf[done..], skip, peek, flags & msg::TRUNC != 0)?;
-            let any = !buf.is_empty() || lock(&sock.rx).available() > skip;
+            if done > 0 && ends_at_mark(sock, skip_of(peek, offset, done)) {
+                return finish(done);
+            }
+            let any = !buf.is_empty() || !lock(&sock.rx).peek_at(skip, 1).map_err(broken)?.is_empty();
             if any && (done >= least || done == buf.len()) {
                 return finish(done);
             }
@@ -120,12 +120,44 @@ impl Socket {
     }
 }
 
+/// How far a peek is ahead of the stream.
+fn skip_of(peek: bool, offset: Option<u64>, done: usize) -> u64 {
+    if peek { offset.unwrap_or(0) + done as u64 } else { 0 }
+}
+
+/// Linux's tcp_recvmsg: "Are we at urgent data? Stop if we have read anything".
+fn ends_at_mark(sock: &Sock, skip: u64) -> bool {
+    lock(&sock.rx).at_mark(skip)
+}
+
+impl Socket {
+    /// Linux's tcp_recv_urg.
+    fn recv_urgent(&self, buf: &mut [u8], flags: i32) -> io::Result<Received> {
+        let peek = u64::from(flags & msg::PEEK != 0);
+        let reply = self.sock.call(Opcode::RecvUrgent, [peek, 0, 0, 0, 0], Arg::NONE)?;
+        if reply.cqe.result == 0 {
+            return Ok(Received::default());
+        }
+        let byte = lock(&self.sock.rx).byte_at(reply.cqe.args[0]).map_err(broken)?;
+        let byte = byte.ok_or_else(|| errno(super::EINVAL))?;
+        match buf.first_mut() {
+            Some(first) => {
+                if flags & msg::TRUNC == 0 {
+                    *first = byte;
+                }
+                Ok(Received { len: 1, full: 1, from: None, flags: msg::OOB })
+            }
+            None => Ok(Received { flags: msg::OOB | msg::TRUNC, ..Received::default() }),
+        }
+    }
+}
+
 /// Copies out what is there (or throws it away).
 fn take(sock: &Sock, buf: &mut [u8], skip: u64, peek: bool, discard: bool) -> io::Result<usize> {
     let mut rx = lock(&sock.rx);
     let (n, kick) = if peek {
         let mut n = 0;
-        while n < buf.len() {
+        while n < buf.len() && (n == 0 || !rx.at_mark(skip + n as u64)) {
             let piece = rx.peek_at(skip + n as u64, buf.len() - n).map_err(broken)?;
             if piece.is_empty() {
                 break;
@@ -157,7 +189,7 @@ fn deadline(sock: &Sock, write: bool) -> Option<Instant> {
 
 impl Sock {
     /// Checks, then copies in what there is room for.
-    fn write_step(&self, data: &[u8], more: bool) -> io::Result<usize> {
+    fn write_step(&self, data: &[u8], more: bool, urgent: bool) -> io::Result<usize> {
         self.inner().alive()?;
         let state = self.state();
         if state & ready::ERR != 0
@@ -168,7 +200,15 @@ impl Sock {
         if self.is_write_shut() || self.is_listening() || state & ready::HUP != 0 {
             return Err(errno(EPIPE));
         }
-        let (n, kick) = lock(&self.tx).write(data).map_err(broken)?;
+        let mut tx = lock(&self.tx);
+        let n = tx.space().min(data.len() as u64);
+        if urgent && n > 0 {
+            // Ahead of the bytes, so that none of them leaves without its pointer.
+            let end = [tx.head() + n, 0, 0, 0, 0];
+            self.inner().post(Sqe { flags: FLAG_URGENT, args: end, ..self.sqe(Opcode::Kick) })?;
+        }
+        let (n, kick) = tx.write(&data[..n as usize]).map_err(broken)?;
+        drop(tx);
         self.kick_after(kick, more)?;
         Ok(n)
     }

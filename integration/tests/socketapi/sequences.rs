@@ -280,6 +280,47 @@ pub const SEQUENCES: &[(&str, &str)] = &[
         pair!("close b; close a; close l; tcp m; bind m lo:1; set m SO_REUSEADDR 1; bind m lo:1; listen m 1"),
     ),
     ("close_half", pair!("shut b w; close a; send b 1; send b 1; recv b 1")),
+    // Urgent data.
+    (
+        "oob_out_of_line",
+        pair!(
+            "send a 3; send a 1 oob; ioctl b ATMARK; recv b 1 oob peek; recv b 1 oob; recv b 1 oob; recv b 10; ioctl b ATMARK; send a 2; recv b 10; \
+             ioctl b ATMARK"
+        ),
+    ),
+    (
+        "oob_inline",
+        pair!(
+            "set b SO_OOBINLINE 1; send a 3; send a 1 oob; recv b 1 oob; recv b 10; ioctl b ATMARK; send a 2; recv b 10"
+        ),
+    ),
+    ("oob_is_passed_over", pair!("send a 3 oob; recv b 10; send a 2; ioctl b INQ; recv b 10; recv b 1 oob")),
+    (
+        "oob_inq",
+        pair!(
+            "send a 5; send a 1 oob; send a 5; ioctl b INQ; recv b 3; ioctl b INQ; recv b 10; ioctl b INQ; ioctl b ATMARK; recv b 10; ioctl b INQ"
+        ),
+    ),
+    ("oob_waitall", pair!("send a 3; send a 1 oob; send a 3; recv b 6 waitall; recv b 3 waitall")),
+    (
+        "oob_peek",
+        pair!("send a 3; send a 1 oob; send a 3; recv b 10 peek; recv b 3; recv b 10 peek; ioctl b ATMARK; recv b 10"),
+    ),
+    ("oob_twice", pair!("send a 2 oob; recv b 1 oob; send a 2 oob; recv b 1 oob; recv b 10; recv b 10")),
+    ("oob_no_room", pair!("send a 1 oob; recv b 0 oob; recv b 1 oob")),
+    ("oob_trunc", pair!("send a 1 oob; recv b 1 oob trunc; recv b 1 oob")),
+    ("oob_then_fin", pair!("send a 1 oob; shut a w; recv b 1 oob; recv b 1 oob; recv b 5")),
+    ("oob_after_fin", pair!("close a; recv b 1 oob; recv b 5; recv b 1 oob")),
+    ("oob_after_shutdown", pair!("shut a w; send a 1 oob; shut b r; recv b 1 oob")),
+    ("oob_of_a_listener", "tcp l; bind l lo:1; listen l 5; recv l 1 oob; ioctl l ATMARK; send l 1 oob"),
+    ("oob_lowat", pair!("set b SO_RCVLOWAT 2; send a 1 oob; send a 1; recv b 5; send a 1; recv b 5")),
+    ("oob_inline_late", pair!("send a 2; send a 1 oob; set b SO_OOBINLINE 1; recv b 1 oob; recv b 10; recv b 10")),
+    ("oob_more", pair!("send a 2 more oob; recv b 1 oob; recv b 10")),
+    (
+        "accepted_inherits",
+        "tcp l; set l SO_OOBINLINE 1; set l SO_RCVLOWAT 3; bind l lo:1; listen l 5; tcp a; connect a lo:1; connect a lo:1; accept l b; \
+         get b SO_OOBINLINE; send a 2; recv b 5; send a 1; recv b 5; send a 1 oob; recv b 1 oob; recv b 9",
+    ),
     ("so_error_clears", pair!("set a SO_LINGER 1 0; close a; err b; err b; recv b 1; recv b 1")),
     (
         "options_after_reset",

@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddr
 /// `"stackd\0\1"`: first word of a region and of every attach message.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"stackd\0\x01");
 /// This crate's version of the interface.
-pub const ABI_VERSION: u16 = 4;
+pub const ABI_VERSION: u16 = 5;
 /// Size of a chunk of a FIFO: 64 KiB.
 pub const CHUNK_BYTES: usize = 1 << CHUNK_SHIFT;
 /// log2 of [`CHUNK_BYTES`].
@@ -53,7 +53,8 @@ opcodes! {
     Accept = 5;
     /// shutdown(2): `args[0]` = 0 read, 1 write, 2 both. What was published in the FIFO before is sent before the FIN.
     Shutdown = 6;
-    /// close(2): the number may be given out again as soon as this was taken.
+    /// close(2): the number may be given out again as soon as this was taken. `args[0]` = 1: waits as SO_LINGER says, but for no time of its
+    /// own: the client takes it back when its time is over, and closes without that.
     Close = 7;
     /// setsockopt(2): `args[0]` = level, `args[1]` = name, argument = value.
     SetSockOpt = 8;
@@ -68,7 +69,8 @@ opcodes! {
     PollAdd = 12;
     /// Takes a `PollAdd` back: `args[0]` = its `user_data`. Result 0, or ENOENT when it has completed; the poll itself completes with ECANCELED.
     PollRemove = 13;
-    /// Look at this socket's `tx_head` and `rx_tail`. No completion. With [`FLAG_MORE`] the last, partial segment is held back.
+    /// Look at this socket's `tx_head` and `rx_tail`. No completion. With [`FLAG_MORE`] the last, partial segment is held back. With
+    /// [`FLAG_URGENT`] what will be published up to offset `args[0]` is urgent.
     Kick = 14;
     /// As `Kick`, with a completion (0): all that was published is known to the stack when it arrives.
     Consumed = 15;
@@ -85,6 +87,9 @@ opcodes! {
     /// send(2) on a stream under repair (TCP_REPAIR) whose receive queue is chosen: argument = bytes for the end of what was received.
     /// Result: how many fitted.
     RepairFill = 25;
+    /// recv(2) with MSG_OOB: `args[0]` = 1 leaves the byte to be read (MSG_PEEK). Result 1 and `args[0]` = the byte's offset in the received
+    /// stream, or 0 at the stream's end.
+    RecvUrgent = 26;
 }
 
 /// Connect, Accept, PollAdd: do not wait.
@@ -97,10 +102,15 @@ pub const NO_SOCKET: u32 = u32::MAX;
 /// Kick: more will be written at once (MSG_MORE). A later kick without it lets everything go.
 pub const FLAG_MORE: u16 = 4;
 
+/// Kick: the bytes up to offset `args[0]`, which are published after this entry, are urgent (MSG_OOB).
+pub const FLAG_URGENT: u16 = 8;
+
 /// Readiness bits: Linux's EPOLL* values.
 pub mod ready {
     /// Something can be read, or accepted, or the end of the stream was reached.
     pub const IN: u32 = 0x1;
+    /// The urgent byte is here and was not read.
+    pub const PRI: u32 = 0x2;
     /// Something can be written; a connection is established.
     pub const OUT: u32 = 0x4;
     /// An error waits: `error` in the control block, SO_ERROR.

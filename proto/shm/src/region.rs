@@ -138,13 +138,16 @@ pub struct Control {
     pub error: AtomicI32,
     /// Daemon: counts the sockets that had this number.
     pub generation: AtomicU32,
-    _pad1: [u32; 9],
+    _pad1: u32,
+    /// Daemon: one more than the offset of the last urgent byte that the peer marked; 0: none yet. Written before the `rx_head` that covers it.
+    pub rx_urgent: AtomicU64,
+    _pad2: [u64; 3],
     /// Daemon: the client may write up to here.
     pub tx_limit: AtomicU64,
     /// Daemon: everything below was acknowledged by the peer and will not be read again.
     pub tx_released: AtomicU64,
-    _pad2: [u64; 6],
-    _pad3: [u64; 8],
+    _pad3: [u64; 6],
+    _pad4: [u64; 8],
 }
 const _: () = assert!(size_of::<Control>() == 256);
 

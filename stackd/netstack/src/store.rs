@@ -37,6 +37,10 @@ pub trait ByteStore {
     fn rx_place_bytes(&mut self, fifo: FifoId, offset: u64, data: &[u8]) -> bool;
     /// In-order data now ends at `head`.
     fn rx_publish(&mut self, fifo: FifoId, head: u64);
+    /// The byte at `mark` of the received stream is urgent, and may not be here yet. Called before it is published.
+    fn rx_urgent(&mut self, fifo: FifoId, mark: u64) {
+        let _ = (fifo, mark);
+    }
     /// Bytes below `released` are acknowledged; the application may write up to `limit`.
     fn tx_publish(&mut self, fifo: FifoId, released: u64, limit: u64);
     /// A datagram socket's receive buffer holds this many bytes from now on (`net.core.rmem_default`, `SO_RCVBUF`). Called after `open`

@@ -224,6 +224,8 @@ pub enum SocketResult {
     Ready(u32),
     /// `Ioctl`.
     Number(i32),
+    /// The urgent byte's place in the received stream; `None` at the stream's end.
+    Urgent(Option<u64>),
 }
 
 /// A socket that closed, for `ss -E`.

@@ -315,7 +315,7 @@ fn receive(
         }
         Some(Queue::Receive) | None => {}
     }
-    let (data, tail) = core.store.heap_read(fifo, max, peek)?;
+    let (data, tail) = read_in_line(core, now, sock, fifo, max, peek)?;
     if !data.is_empty() {
         if !peek {
             core.stack.consumed(now, sock, tail, &mut core.store)?;
@@ -352,6 +352,28 @@ fn receive(
         });
     }
     Err(Errno::EAGAIN)
+}
+
+/// Reads a stream up to the next urgent byte; one that stands first is passed over, unless it is read in line.
+fn read_in_line(
+    core: &mut Core,
+    now: Instant,
+    sock: SockId,
+    fifo: stackd_base::FifoId,
+    max: usize,
+    peek: bool,
+) -> Result<(Vec<u8>, u64), Errno> {
+    let Some(mark) = core.stack.out_of_line(sock) else { return core.store.heap_read(fifo, max, peek) };
+    let (_, tail) = core.store.heap_read(fifo, 0, true)?;
+    match mark.checked_sub(tail) {
+        Some(0) => {
+            let (_, tail) = core.store.heap_read(fifo, 1, false)?;
+            core.stack.consumed(now, sock, tail, &mut core.store)?;
+            core.store.heap_read(fifo, max, peek)
+        }
+        Some(before) => core.store.heap_read(fifo, max.min(usize::try_from(before).unwrap_or(max)), peek),
+        None => core.store.heap_read(fifo, max, peek),
+    }
 }
 
 fn receive_datagram(

@@ -5,7 +5,7 @@ use super::{Core, execute};
 use crate::control::backend::{SocketCall, SocketResult};
 use crate::store::SessionKey;
 use stackd_base::{Errno, Instant};
-use stackd_shm::abi::{Arg, Cqe, FLAG_MORE, FLAG_NONBLOCK, Opcode};
+use stackd_shm::abi::{Arg, Cqe, FLAG_MORE, FLAG_NONBLOCK, FLAG_URGENT, Opcode};
 use stackd_shm::{Breach, Call};
 
 /// A client that reads while we look can make us look again; not for ever.
@@ -39,6 +39,15 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
     let call = match opcode {
         Opcode::Kick => {
             core.store.count_call(session);
+            if sqe.flags & FLAG_URGENT != 0 {
+                // A kick before may have been on its way: what it published comes first.
+                kick(core, now, session, number)?;
+                if let Ok(sock) = core.store.sock(session, number) {
+                    // As a write to a stream that can take no more.
+                    let _ = core.stack.mark_urgent(sock, args[0]);
+                }
+                return Ok(());
+            }
             return kick_with(core, now, session, number, Some(sqe.flags & FLAG_MORE != 0));
         }
         Opcode::Nop => return done(core, to, Ok(SocketResult::Done)),
@@ -119,7 +128,21 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
         }
         Opcode::Close => {
             kick(core, now, session, number)?;
+            if args[0] & 1 != 0
+                && let Ok(sock) = core.store.sock(session, number)
+                && core.stack.begin_close(now, sock, &mut core.store)
+            {
+                wait::begin(core, now, session, number, Wait { kind: WaitKind::Close, answer: to });
+                return Ok(());
+            }
             SocketCall::Close { socket: number }
+        }
+        Opcode::RecvUrgent => {
+            core.store.count_call(session);
+            kick(core, now, session, number)?;
+            let sock = core.store.sock(session, number);
+            let result = sock.and_then(|sock| core.stack.receive_urgent(sock, args[0] & 1 != 0));
+            return done_with(core, session, number, to, result.map(SocketResult::Urgent));
         }
         Opcode::RepairFill => SocketCall::Send {
             socket: number,
@@ -324,6 +347,7 @@ pub(super) fn answer(
         Ok(SocketResult::Ready(bits)) => cqe.result = bits as i32,
         Ok(SocketResult::Number(n)) => cqe.args[0] = i64::from(n) as u64,
         Ok(SocketResult::Sent(n)) => cqe.result = i32::try_from(n).unwrap_or(i32::MAX),
+        Ok(SocketResult::Urgent(at)) => (cqe.result, cqe.args[0]) = (i32::from(at.is_some()), at.unwrap_or(0)),
         Ok(SocketResult::Done) => {}
         // Of a ring's calls only `ErrQueue` gives data this way.
         Ok(SocketResult::Received { data, control, from, .. }) => {

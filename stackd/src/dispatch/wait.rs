@@ -31,6 +31,8 @@ pub enum WaitKind {
     Connect,
     /// A connection to accept.
     Accept,
+    /// The end of a connection whose socket lingers; it is closed then.
+    Close,
 }
 
 /// A call that waits.
@@ -52,7 +54,7 @@ impl WaitKind {
         let bits = match self {
             Self::Poll { events, .. } => mask(events),
             // Whatever happens may be its end.
-            Self::Connect => return true,
+            Self::Connect | Self::Close => return true,
             Self::Accept => mask(Readiness::IN.0),
         };
         ready.0 & bits != 0
@@ -100,7 +102,7 @@ fn try_finish(
 ) -> Option<Wait> {
     let ready = match wait.kind {
         WaitKind::Poll { least, .. } if least > 0 => core.stack.readiness_from(sock, least),
-        WaitKind::Poll { .. } | WaitKind::Connect | WaitKind::Accept => core.stack.readiness(sock),
+        WaitKind::Poll { .. } | WaitKind::Connect | WaitKind::Accept | WaitKind::Close => core.stack.readiness(sock),
     };
     if !wait.kind.wants(ready) {
         return Some(wait);
@@ -116,6 +118,11 @@ fn try_finish(
             Err(Errno::EAGAIN) => return Some(wait),
             result => result,
         },
+        WaitKind::Close if core.stack.is_closing(sock) => return Some(wait),
+        WaitKind::Close => {
+            super::close(core, now, session, number, sock);
+            Ok(SocketResult::Done)
+        }
     };
     complete(core, wait.answer, result);
     None

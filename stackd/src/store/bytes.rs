@@ -378,6 +378,13 @@ impl ByteStore for Store {
             && self.settle(fifo, |f| f.bytes.rx().place(offset, RawSlice::from(data))).unwrap_or(false)
     }
 
+    fn rx_urgent(&mut self, fifo: FifoId, mark: u64) {
+        // Readers of the heap ask the stack.
+        if let Some(Fifo { bytes: Bytes::Shared(b), .. }) = self.fifo(fifo) {
+            b.1.set_urgent(mark);
+        }
+    }
+
     fn rx_publish(&mut self, fifo: FifoId, head: u64) {
         if let Some(f) = self.fifo(fifo) {
             f.bytes.rx().publish(head);

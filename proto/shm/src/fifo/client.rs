@@ -182,16 +182,20 @@ pub struct Received {
 }
 
 /// Client's half of the network-to-client FIFO. One reader at a time.
+///
+/// The stream is read in pieces that end at an urgent byte; the byte itself is passed over unless it is read in line
+/// ([`RxReader::set_oob_inline`]), as Linux's `tcp_recvmsg` does.
 #[derive(Debug)]
 pub struct RxReader {
     half: Half,
     tail: u64,
+    oob_inline: bool,
 }
 
 impl RxReader {
     /// For a socket the daemon just opened under this number.
     pub fn new(region: Arc<Region>, sock: u32) -> Result<Self, Breach> {
-        Ok(Self { half: Half::new(region, sock, Direction::Rx)?, tail: 0 })
+        Ok(Self { half: Half::new(region, sock, Direction::Rx)?, tail: 0, oob_inline: false })
     }
 
     /// As [`TxWriter::restart`].
@@ -199,9 +203,42 @@ impl RxReader {
         self.tail = 0;
     }
 
+    /// SO_OOBINLINE.
+    pub fn set_oob_inline(&mut self, on: bool) {
+        self.oob_inline = on;
+    }
+
+    /// Where the next byte to be read lies in the stream.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// The last urgent byte that the peer marked, read or not. Ask after loading `rx_head`, whose Release covers it.
+    fn mark(&self) -> Option<u64> {
+        self.half.control().rx_urgent.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// `skip` bytes from here the next one is the urgent one: what is read at once ends here.
+    pub fn at_mark(&self, skip: u64) -> bool {
+        let _covers = self.half.control().rx_head.load(Ordering::Acquire);
+        self.mark() == Some(self.tail + skip)
+    }
+
+    /// The offsets that can be read at once, `skip` bytes further on.
+    fn piece(&self, skip: u64) -> (u64, u64) {
+        let head = self.half.control().rx_head.load(Ordering::Acquire);
+        let at = self.tail.saturating_add(skip);
+        match self.mark() {
+            Some(mark) if mark > at => (at, head.min(mark)),
+            Some(mark) if mark == at && !self.oob_inline && head > at => (at + 1, head),
+            _ => (at, head),
+        }
+    }
+
     /// Bytes that can be read now.
     pub fn available(&self) -> u64 {
-        self.half.control().rx_head.load(Ordering::Acquire).saturating_sub(self.tail)
+        let (start, end) = self.piece(0);
+        end.saturating_sub(start)
     }
 
     /// Whether the stream ends after what is available: ask before [`RxReader::available`], for RDHUP makes `rx_head` final.
@@ -216,23 +253,42 @@ impl RxReader {
 
     /// As [`RxReader::peek`], `skip` bytes further on.
     pub fn peek_at(&self, skip: u64, max: usize) -> Result<&[u8], Breach> {
-        let len = self.available().saturating_sub(skip).min(max as u64);
+        let (start, end) = self.piece(skip);
+        self.slice(start, end.saturating_sub(start).min(max as u64))
+    }
+
+    fn slice(&self, start: u64, len: u64) -> Result<&[u8], Breach> {
         if len == 0 {
             return Ok(&[]);
         }
-        let (ptr, len) = self.half.piece(self.tail + skip, len)?;
+        let (ptr, len) = self.half.piece(start, len)?;
         // SAFETY: published and unconsumed: an honest daemon writes it no more. A client has to trust its daemon with what it receives.
         Ok(unsafe { core::slice::from_raw_parts(ptr.as_ptr(), len) })
     }
 
-    /// Takes `n` bytes off the front. True: push a `Kick` (the daemon waits for room).
+    /// The byte at this offset of the stream, if it is here and was not passed.
+    pub fn byte_at(&self, offset: u64) -> Result<Option<u8>, Breach> {
+        let head = self.half.control().rx_head.load(Ordering::Acquire);
+        if offset < self.tail || offset >= head {
+            return Ok(None);
+        }
+        Ok(self.slice(offset, 1)?.first().copied())
+    }
+
+    /// Takes `n` bytes off the front. True: push a `Kick` (the daemon waits for room, or for news of the urgent byte).
     pub fn consume(&mut self, n: usize) -> bool {
-        self.tail += (n as u64).min(self.available());
+        let (start, end) = self.piece(0);
+        let n = (n as u64).min(end.saturating_sub(start));
+        if n == 0 {
+            return false;
+        }
+        let passed = self.mark().is_some_and(|mark| (self.tail..start + n).contains(&mark));
+        self.tail = start + n;
         let control = self.half.control();
         control.rx_tail.store(self.tail, Ordering::Release);
         // Dekker with RxWriter::set_wake: orders our `rx_tail` before the load of `rx_wake`.
         fence(Ordering::SeqCst);
-        self.tail >= control.rx_wake.load(Ordering::Relaxed) && mark(control)
+        (passed || self.tail >= control.rx_wake.load(Ordering::Relaxed)) && mark(control)
     }
 
     /// Copies out up to `out.len()` bytes. Returns how many, and whether to push a `Kick`.
@@ -283,6 +339,9 @@ impl RxReader {
     fn copy_at(&self, skip: u64, out: &mut [u8]) -> Result<usize, Breach> {
         let mut done = 0;
         while done < out.len() {
+            if done > 0 && self.at_mark(skip + done as u64) {
+                break;
+            }
             let piece = self.peek_at(skip + done as u64, out.len() - done)?;
             if piece.is_empty() {
                 break;

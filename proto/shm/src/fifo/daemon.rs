@@ -211,7 +211,13 @@ impl RxWriter {
         control.rx_head.store(0, Ordering::Relaxed);
         control.rx_tail.store(0, Ordering::Relaxed);
         control.rx_wake.store(u64::MAX, Ordering::Relaxed);
+        control.rx_urgent.store(0, Ordering::Relaxed);
         Some(Self { chunks: Chunks::new(pool, sock, Direction::Rx), tail: 0, head: 0 })
+    }
+
+    /// The byte at `mark` is urgent. Before the `publish` that covers it.
+    pub fn set_urgent(&self, mark: u64) {
+        self.chunks.control().rx_urgent.store(mark + 1, Ordering::Relaxed);
     }
 
     /// Bytes that the client has not read, as its own index says right now: it reports less often than it reads. For display: nothing

@@ -59,6 +59,8 @@ pub struct Socket {
     pub queued: bool,
     /// Stands in the list of sockets that may have something to send.
     pub dirty: bool,
+    /// A `close` waits for the end of the connection (`SO_LINGER`): whatever happens to it is told.
+    pub lingering: bool,
     /// The application closed it: nobody is told anything any more.
     pub detached: bool,
     /// `MSG_ERRQUEUE`: made when there is something in it.
@@ -300,6 +302,7 @@ impl Socket {
             edges: Readiness::EMPTY,
             queued: false,
             dirty: false,
+            lingering: false,
             detached: false,
             errors: None,
             auth: None,

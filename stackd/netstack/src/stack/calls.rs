@@ -200,41 +200,7 @@ impl Stack {
         self.write(now, sock, head, false, store)
     }
 
-    /// As [`Stack::written`], the last byte being urgent (`MSG_OOB`).
-    ///
-    /// # Errors
-    /// As [`Stack::written`].
-    pub fn written_urgent<S: ByteStore>(
-        &mut self,
-        now: Instant,
-        sock: SockId,
-        head: u64,
-        store: &mut S,
-    ) -> Result<(), Errno> {
-        self.write(now, sock, head, true, store)
-    }
-
-    /// Stream offset of the byte that the peer marked urgent, until it is read, and whether it is here. Without `SO_OOBINLINE` it is for
-    /// whoever reads to leave it out of the stream.
-    pub fn urgent_mark(&self, sock: SockId) -> Option<(u64, bool)> {
-        match &self.sockets.get(sock)?.body {
-            Body::Tcp(t) => t.conn.urgent_mark().map(|m| (m, t.conn.has_urgent())),
-            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => None,
-        }
-    }
-
-    /// `SIOCATMARK`.
-    ///
-    /// # Errors
-    /// `EBADF`; `EINVAL` unless it is a TCP connection.
-    pub fn at_mark(&self, sock: SockId) -> Result<bool, Errno> {
-        match &self.sockets.get(sock).ok_or(Errno::EBADF)?.body {
-            Body::Tcp(t) => Ok(t.conn.at_urgent_mark()),
-            Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => Err(Errno::EINVAL),
-        }
-    }
-
-    fn write<S: ByteStore>(
+    pub(super) fn write<S: ByteStore>(
         &mut self,
         now: Instant,
         sock: SockId,
@@ -371,7 +337,7 @@ impl Stack {
                 let Some((conn, mut env)) = self.tcp_parts(sock) else { return Ok(()) };
                 if silent {
                     conn.handle_abort(&mut env);
-                } else if linger.on && linger.seconds == 0 {
+                } else if linger.on && linger.seconds == 0 && !unread {
                     conn.handle_abort(&mut env);
                     self.mib.inc(Mib::TcpExtTCPAbortOnData);
                 } else {

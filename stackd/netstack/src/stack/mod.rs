@@ -12,6 +12,7 @@ mod fastopen;
 mod half_open;
 mod handshake_options;
 mod ingress;
+mod linger;
 mod listen;
 mod multicast;
 mod options;
@@ -22,6 +23,7 @@ mod record;
 mod repair;
 mod settle;
 mod udp;
+mod urgent;
 
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,11 @@ impl Stack {
         let handshake = matches!(t.conn.state(), State::SynSent | State::SynReceived);
         let number = match what {
             request::SIOCATMARK => u64::from(t.conn.at_urgent_mark()),
-            request::SIOCINQ => t.published.0.saturating_sub(t.consumed),
+            // Linux's tcp_inq: up to the urgent byte, if that is not read in line.
+            request::SIOCINQ => {
+                let mark = t.conn.urgent_mark().filter(|&m| !s.opts.oobinline && m >= t.consumed && m < t.published.0);
+                mark.unwrap_or(t.published.0).saturating_sub(t.consumed)
+            }
             request::SIOCOUTQ if !handshake => t.written.saturating_sub(t.published.1) + t.conn.fin_unacked(),
             request::SIOCOUTQNSD if !handshake => t.conn.not_sent(),
             _ => 0,

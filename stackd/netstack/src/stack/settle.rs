@@ -86,7 +86,9 @@ impl Stack {
                 }
                 if t.established || ended {
                     let least = if least == 0 { s.opts.rcvlowat.max(1) } else { least };
-                    if t.published.0 - t.consumed >= u64::from(least) {
+                    // Linux's tcp_poll: an urgent byte that is not read in line is nothing to read.
+                    let urgent = u64::from(t.conn.at_urgent_mark() && !s.opts.oobinline);
+                    if t.published.0 - t.consumed >= u64::from(least) + urgent {
                         r |= input;
                     }
                     // Linux: writable when a third of the buffer is free, or when writing would fail at once.
@@ -121,7 +123,7 @@ impl Stack {
         // A child that nobody accepted yet has nobody to tell.
         let hidden = s.detached || matches!(&s.body, Body::Tcp(t) if t.parent.is_some());
         // Below SO_RCVLOWAT new bytes make nothing readable, but somebody may wait for fewer.
-        let arrived = fresh.contains(Readiness::IN) && s.opts.rcvlowat > 1;
+        let arrived = fresh.contains(Readiness::IN) && s.opts.rcvlowat > 1 || s.lingering;
         if (changed || !edges.is_empty() || arrived) && !s.queued && !hidden {
             s.queued = true;
             self.events.push_back(sock);
@@ -158,7 +160,14 @@ impl Stack {
                         fresh |= Readiness::ERR;
                     }
                 }
-                Event::Urgent => fresh |= Readiness::PRI,
+                Event::Urgent => {
+                    fresh |= Readiness::PRI;
+                    // Before what it marks is published.
+                    let mark = self.urgent_mark(sock).map(|m| m.0);
+                    if let (Some(mark), Some(fifo)) = (mark, self.fifo_of(sock, store)) {
+                        store.rx_urgent(fifo, mark);
+                    }
+                }
                 Event::FastOpen => self.fast_open_learn(now, sock),
                 Event::Doubt => self.doubt_path(now, sock),
                 Event::Closed(reason) => closed = Some(reason),

@@ -81,6 +81,8 @@ fn call_text(step: &Step) -> String {
         What::SetCongestion { name } => format!("congestion control {name}"),
         What::SetMore(more) => format!("more {}", if *more { "will be written (MSG_MORE)" } else { "need not come" }),
         What::SetReadShut(_) => "the application reads no more".to_owned(),
+        What::MarkUrgent { end } => format!("urgent up to {end}"),
+        What::UrgentTaken => "urgent byte read".to_owned(),
         What::Repair(call) => format!("repair: {call:?}"),
         What::SetPortPaces(paces) => format!("device {}", if *paces { "paces" } else { "does not pace" }),
         What::RearmKeepalive => "keepalive set".into(),

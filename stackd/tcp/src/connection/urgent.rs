@@ -5,7 +5,7 @@
 
 use super::Connection;
 use crate::record::What;
-use crate::seam::{Env, Event};
+use crate::seam::{Env, Event, State};
 use serde::{Deserialize, Serialize};
 use stackd_base::Instant;
 use stackd_wire::{TcpFlags, TcpRepr};
@@ -17,6 +17,8 @@ pub(crate) struct Urgent {
     snd_up: u64,
     /// Stream offset of the byte that the peer's pointer marks, until it is read.
     mark: Option<u64>,
+    /// It was read out of line (`MSG_OOB`): only its place is left.
+    taken: bool,
 }
 
 impl Urgent {
@@ -49,6 +51,28 @@ impl Connection {
         }
     }
 
+    /// What is written next up to `end` is urgent, its last byte being the urgent one: to be said before those bytes are written.
+    pub fn handle_mark_urgent(&mut self, end: u64) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::MarkUrgent { end }, None);
+            return;
+        }
+        if !self.fin_wanted && self.state != State::Closed {
+            self.urg.get_or_insert_default().snd_up = end + 1;
+        }
+    }
+
+    /// The urgent byte was read out of line.
+    pub fn handle_urgent_taken(&mut self) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::UrgentTaken, None);
+            return;
+        }
+        if let Some(u) = &mut self.urg {
+            u.taken = true;
+        }
+    }
+
     /// Urgent data is not acknowledged yet: it leaves without waiting for company, a segment at a time.
     pub(super) fn urgent_pending(&self) -> bool {
         self.urg.as_ref().is_some_and(|u| u.snd_up > self.una)
@@ -67,7 +91,8 @@ impl Connection {
         if mark < self.rcv_nxt || self.urgent_mark().is_some_and(|m| m >= mark) {
             return;
         }
-        self.urg.get_or_insert_default().mark = Some(mark);
+        let u = self.urg.get_or_insert_default();
+        (u.mark, u.taken) = (Some(mark), false);
         // (MUST-32): "inform the application layer asynchronously whenever it receives an urgent pointer and there was previously no pending
         // urgent data, or whenever the urgent pointer advances in the data stream".
         self.notify(Event::Urgent);
@@ -78,9 +103,14 @@ impl Connection {
         self.urg.as_ref()?.mark
     }
 
-    /// The urgent byte is here: `POLLPRI`, and what `MSG_OOB` reads.
+    /// The urgent byte is here and was not read: `POLLPRI`, and what `MSG_OOB` reads.
     pub fn has_urgent(&self) -> bool {
-        self.urgent_mark().is_some_and(|m| m < self.rx_head())
+        !self.is_urgent_taken() && self.urgent_mark().is_some_and(|m| m < self.rx_head())
+    }
+
+    /// The urgent byte was read out of line; its place is still marked.
+    pub fn is_urgent_taken(&self) -> bool {
+        self.urg.as_ref().is_some_and(|u| u.taken)
     }
 
     /// (MUST-33): "a way for the application to learn how much urgent data remains to be read": bytes up to the urgent one and with it.

@@ -56,6 +56,10 @@ pub enum What {
     SetMore(bool),
     SetReadShut(bool),
     Repair(RepairCall),
+    MarkUrgent {
+        end: u64,
+    },
+    UrgentTaken,
 }
 
 /// What a call answered.
@@ -179,6 +183,8 @@ impl Connection {
             | What::SetPortPaces(_)
             | What::SetMore(_)
             | What::SetReadShut(_)
+            | What::MarkUrgent { .. }
+            | What::UrgentTaken
             | What::GrantCookie(_)
             | What::NoteSynEcn(_)
             | What::FastOpenLesson => return self.apply_bare(what),
@@ -195,6 +201,8 @@ impl Connection {
             What::SetPortPaces(paces) => self.set_port_paces(*paces),
             What::SetMore(more) => self.set_more(*more),
             What::SetReadShut(shut) => self.set_read_shut(*shut),
+            What::MarkUrgent { end } => self.handle_mark_urgent(*end),
+            What::UrgentTaken => self.handle_urgent_taken(),
             What::GrantCookie(cookie) => self.grant_cookie(*cookie),
             What::NoteSynEcn(ip) => self.note_syn_ecn(*ip),
             What::FastOpenLesson => return Outcome::Lesson(self.fast_open_lesson()),
