@@ -203,7 +203,7 @@ impl Sock {
         }
         // Nobody reads or writes while the streams change.
         let (mut tx, mut rx) = (lock(&self.tx), lock(&self.rx));
-        let result = self.inner().call(Sqe { flags: FLAG_NONBLOCK, ..sqe }, &arg, None).map(drop);
+        let result = self.inner().call(Sqe { flags: flags | FLAG_NONBLOCK, ..sqe }, &arg, None).map(drop);
         let code = result.as_ref().err().and_then(io::Error::raw_os_error);
         let begun = code == Some(EINPROGRESS) || result.is_ok() && self.repair().is_some();
         if to.is_none() || begun {

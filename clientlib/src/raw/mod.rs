@@ -33,6 +33,7 @@ pub mod msg {
     pub const MORE: i32 = 0x8000;
     pub const WAITFORONE: i32 = 0x10000;
     pub const ZEROCOPY: i32 = 0x400_0000;
+    pub const FASTOPEN: i32 = 0x2000_0000;
 }
 
 /// Linux's numbers of `ioctl` requests on sockets.
@@ -191,7 +192,7 @@ impl Socket {
     pub fn send_msg(&self, data: &[u8], control: &[u8], flags: i32, to: Option<SocketAddr>) -> io::Result<usize> {
         match self.sock.is_datagram() {
             true => self.send_datagram(data, control, flags, to),
-            false => self.send_stream(data, flags),
+            false => self.send_stream(data, flags, to),
         }
     }
 

@@ -4,15 +4,16 @@ use super::{EAGAIN, ENOTCONN, EPIPE, Received, Repair, Socket, errno, msg};
 use crate::lane::broken;
 use crate::session::lock;
 use crate::socket::Sock;
-use stackd_shm::abi::{Arg, FLAG_URGENT, Opcode, Sqe, ready};
+use stackd_shm::abi::{Arg, FLAG_FAST_OPEN, FLAG_NONBLOCK, FLAG_URGENT, Opcode, Sqe, ready};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// How much of a stream MSG_TRUNC throws away between two reports.
 const DISCARD: usize = 1 << 20;
 
 impl Socket {
-    pub(super) fn send_stream(&self, data: &[u8], flags: i32) -> io::Result<usize> {
+    pub(super) fn send_stream(&self, data: &[u8], flags: i32, to: Option<SocketAddr>) -> io::Result<usize> {
         match self.sock.repair() {
             Some(Repair::NoQueue) => return Err(errno(super::EINVAL)),
             Some(Repair::Receive) => return self.fill(data),
@@ -23,6 +24,11 @@ impl Socket {
         let more = flags & msg::MORE != 0 && !urgent;
         let dontwait = sock.nonblocking() || flags & msg::DONTWAIT != 0;
         let deadline = deadline(sock, true);
+        if flags & msg::FASTOPEN != 0 && sock.repair().is_none() {
+            // RFC 7413, 4.2.1, as Linux's tcp_sendmsg_fastopen: it connects; with a cookie the data go with the SYN, without one behind the handshake.
+            let wait = if dontwait { FLAG_NONBLOCK } else { 0 };
+            sock.connect_with(Some(to.ok_or_else(|| errno(super::EINVAL))?), wait | FLAG_FAST_OPEN, deadline)?;
+        }
         let mut done = 0;
         loop {
             let step = sock.write_step(&data[done..], more, urgent);
@@ -74,6 +80,8 @@ impl Socket {
         let least = if flags & msg::WAITALL != 0 { buf.len() } else { buf.len().min(sock.lowat()).max(1) };
         let deadline = deadline(sock, false);
         let mut done = 0;
+        // An urgent byte that a peek passed over.
+        let mut passed = 0;
         let finish = |done: usize| {
             sock.peeked(offset.is_some(), done, peek);
             Ok(Received { len: done, full: done, from: None, flags: 0 })
@@ -81,12 +89,14 @@ impl Socket {
         loop {
             // Before the data: RDHUP means that no more will come than what the next look sees.
             let state = sock.state();
-            let skip = offset.unwrap_or(0) + if peek { done as u64 } else { 0 };
+            let skip = passed + skip_of(peek, offset, done);
+            let passes = peek && lock(&sock.rx).passes_mark(skip);
             done += take(sock, &mut buf[done..], skip, peek, flags & msg::TRUNC != 0)?;
-            if done > 0 && ends_at_mark(sock, skip_of(peek, offset, done)) {
+            passed += u64::from(passes && done > 0);
+            if done > 0 && ends_at_mark(sock, passed + skip_of(peek, offset, done)) {
                 return finish(done);
             }
-            let any = !buf.is_empty() || !lock(&sock.rx).peek_at(skip, 1).map_err(broken)?.is_empty();
+            let any = !buf.is_empty() || lock(&sock.rx).available_at(skip) > 0;
             if any && (done >= least || done == buf.len()) {
                 return finish(done);
             }
@@ -156,19 +166,12 @@ impl Socket {
 fn take(sock: &Sock, buf: &mut [u8], skip: u64, peek: bool, discard: bool) -> io::Result<usize> {
     let mut rx = lock(&sock.rx);
     let (n, kick) = if peek {
-        let mut n = 0;
-        while n < buf.len() && (n == 0 || !rx.at_mark(skip + n as u64)) {
-            let piece = rx.peek_at(skip + n as u64, buf.len() - n).map_err(broken)?;
-            if piece.is_empty() {
-                break;
-            }
-            let len = piece.len();
-            // MSG_TRUNC | MSG_PEEK copies nothing either, tcp(7): "received bytes are discarded".
-            if !discard {
-                buf[n..n + len].copy_from_slice(piece);
-            }
-            n += len;
-        }
+        // MSG_TRUNC | MSG_PEEK copies nothing either, tcp(7): "received bytes are discarded".
+        let n = if discard {
+            usize::try_from(rx.available_at(skip)).unwrap_or(usize::MAX).min(buf.len())
+        } else {
+            rx.copy_at(skip, buf).map_err(broken)?
+        };
         (n, false)
     } else if discard {
         let n = usize::try_from(rx.available()).unwrap_or(usize::MAX).min(buf.len()).min(DISCARD);
@@ -203,9 +206,9 @@ impl Sock {
         let mut tx = lock(&self.tx);
         let n = tx.space().min(data.len() as u64);
         if urgent && n > 0 {
-            // Ahead of the bytes, so that none of them leaves without its pointer.
-            let end = [tx.head() + n, 0, 0, 0, 0];
-            self.inner().post(Sqe { flags: FLAG_URGENT, args: end, ..self.sqe(Opcode::Kick) })?;
+            // Known to the stack before the bytes are, so that none of them leaves without its pointer.
+            let args = [tx.head() + n, 0, 0, 0, 0];
+            self.inner().call(Sqe { flags: FLAG_URGENT, args, ..self.sqe(Opcode::Consumed) }, Arg::NONE, None)?;
         }
         let (n, kick) = tx.write(&data[..n as usize]).map_err(broken)?;
         drop(tx);

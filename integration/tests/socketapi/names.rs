@@ -25,6 +25,7 @@ pub fn flag(word: &str) -> i32 {
         "eor" => libc::MSG_EOR,
         "errq" => libc::MSG_ERRQUEUE,
         "zerocopy" => libc::MSG_ZEROCOPY,
+        "fastopen" => libc::MSG_FASTOPEN,
         other => panic!("no flag {other}"),
     }
 }

@@ -280,6 +280,13 @@ pub const SEQUENCES: &[(&str, &str)] = &[
         pair!("close b; close a; close l; tcp m; bind m lo:1; set m SO_REUSEADDR 1; bind m lo:1; listen m 1"),
     ),
     ("close_half", pair!("shut b w; close a; send b 1; send b 1; recv b 1")),
+    // MSG_FASTOPEN.
+    (
+        "fastopen_send",
+        "tcp l; bind l lo:1; listen l 5; tcp a; send a 5 fastopen lo:1; accept l b; connect a lo:1; send a 5; recv b 9; peer a",
+    ),
+    ("fastopen_nowhere", "tcp a; send a 5 fastopen; send a 5 fastopen lo:2; connect a lo:2"),
+    ("fastopen_connected", pair!("send a 5 fastopen lo:1; recv b 5")),
     // Urgent data.
     (
         "oob_out_of_line",

@@ -69,10 +69,10 @@ opcodes! {
     PollAdd = 12;
     /// Takes a `PollAdd` back: `args[0]` = its `user_data`. Result 0, or ENOENT when it has completed; the poll itself completes with ECANCELED.
     PollRemove = 13;
-    /// Look at this socket's `tx_head` and `rx_tail`. No completion. With [`FLAG_MORE`] the last, partial segment is held back. With
-    /// [`FLAG_URGENT`] what will be published up to offset `args[0]` is urgent.
+    /// Look at this socket's `tx_head` and `rx_tail`. No completion. With [`FLAG_MORE`] the last, partial segment is held back.
     Kick = 14;
-    /// As `Kick`, with a completion (0): all that was published is known to the stack when it arrives.
+    /// As `Kick`, with a completion (0): all that was published is known to the stack when it arrives. With [`FLAG_URGENT`] what will be
+    /// published next, up to offset `args[0]`, is urgent (MSG_OOB).
     Consumed = 15;
     /// Takes any waiting call back: `args[0]` = its `user_data`. Result 0 or ENOENT.
     Cancel = 16;
@@ -102,8 +102,11 @@ pub const NO_SOCKET: u32 = u32::MAX;
 /// Kick: more will be written at once (MSG_MORE). A later kick without it lets everything go.
 pub const FLAG_MORE: u16 = 4;
 
-/// Kick: the bytes up to offset `args[0]`, which are published after this entry, are urgent (MSG_OOB).
+/// Consumed: the bytes up to offset `args[0]`, which are published afterwards, are urgent.
 pub const FLAG_URGENT: u16 = 8;
+
+/// Connect: as the first half of a sendto(2) with MSG_FASTOPEN. 0: what is written next goes with the SYN; EINPROGRESS: it left without.
+pub const FLAG_FAST_OPEN: u16 = 16;
 
 /// Readiness bits: Linux's EPOLL* values.
 pub mod ready {

@@ -175,6 +175,8 @@ pub enum SocketCall {
     Listen { socket: u32, backlog: i32 },
     /// connect(2).
     Connect { socket: u32, remote: SocketAddr },
+    /// The first half of sendto(2) with MSG_FASTOPEN.
+    ConnectWithData { socket: u32, remote: SocketAddr },
     /// connect(2) to AF_UNSPEC: dissolves the association.
     Disconnect { socket: u32 },
     /// accept4(2).

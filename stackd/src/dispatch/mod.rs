@@ -71,6 +71,11 @@ pub fn execute(core: &mut Core, now: Instant, session: SessionKey, call: SocketC
             claim_bound(core, now, session, (socket, sock))?;
             Ok(SocketResult::Done)
         }
+        SocketCall::ConnectWithData { socket, remote } => {
+            let sock = core.store.sock(session, socket)?;
+            core.stack.connect_with_data(now, sock, remote, &mut core.store)?;
+            Ok(SocketResult::Done)
+        }
         SocketCall::Disconnect { socket } => {
             let sock = core.store.sock(session, socket)?;
             core.stack.disconnect(now, sock, &mut core.store)?;

@@ -5,7 +5,7 @@ use super::{Core, execute};
 use crate::control::backend::{SocketCall, SocketResult};
 use crate::store::SessionKey;
 use stackd_base::{Errno, Instant};
-use stackd_shm::abi::{Arg, Cqe, FLAG_MORE, FLAG_NONBLOCK, FLAG_URGENT, Opcode};
+use stackd_shm::abi::{Arg, Cqe, FLAG_FAST_OPEN, FLAG_MORE, FLAG_NONBLOCK, FLAG_URGENT, Opcode};
 use stackd_shm::{Breach, Call};
 
 /// A client that reads while we look can make us look again; not for ever.
@@ -39,20 +39,16 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
     let call = match opcode {
         Opcode::Kick => {
             core.store.count_call(session);
-            if sqe.flags & FLAG_URGENT != 0 {
-                // A kick before may have been on its way: what it published comes first.
-                kick(core, now, session, number)?;
-                if let Ok(sock) = core.store.sock(session, number) {
-                    // As a write to a stream that can take no more.
-                    let _ = core.stack.mark_urgent(sock, args[0]);
-                }
-                return Ok(());
-            }
             return kick_with(core, now, session, number, Some(sqe.flags & FLAG_MORE != 0));
         }
         Opcode::Nop => return done(core, to, Ok(SocketResult::Done)),
         Opcode::Consumed => {
             kick(core, now, session, number)?;
+            if sqe.flags & FLAG_URGENT != 0 {
+                let sock = core.store.sock(session, number);
+                let marked = sock.and_then(|sock| core.stack.mark_urgent(sock, args[0]));
+                return done(core, to, marked.map(|()| SocketResult::Done));
+            }
             return done(core, to, Ok(SocketResult::Done));
         }
         Opcode::PollAdd => {
@@ -88,6 +84,9 @@ fn serve(core: &mut Core, now: Instant, session: SessionKey, ring: u32, call: Ca
         Opcode::Listen => SocketCall::Listen { socket: number, backlog: args[0] as i32 },
         Opcode::Connect => {
             let result = match arg.maybe_addr()? {
+                Some(remote) if sqe.flags & FLAG_FAST_OPEN != 0 => {
+                    execute(core, now, session, SocketCall::ConnectWithData { socket: number, remote })
+                }
                 Some(remote) => execute(core, now, session, SocketCall::Connect { socket: number, remote }),
                 None => {
                     kick(core, now, session, number)?;

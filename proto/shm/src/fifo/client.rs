@@ -5,6 +5,7 @@ use super::{RECORD_HEADER, record_bytes};
 use crate::abi::{CHUNK_BYTES, CHUNK_SHIFT, TABLE_LEN, ready};
 use crate::breach::Breach;
 use crate::region::{Control, Direction, Region};
+use core::cell::Cell;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use std::net::SocketAddr;
@@ -190,17 +191,20 @@ pub struct RxReader {
     half: Half,
     tail: u64,
     oob_inline: bool,
+    /// Where the last look began: what is consumed next. The mark may move on between the two.
+    start: Cell<u64>,
 }
 
 impl RxReader {
     /// For a socket the daemon just opened under this number.
     pub fn new(region: Arc<Region>, sock: u32) -> Result<Self, Breach> {
-        Ok(Self { half: Half::new(region, sock, Direction::Rx)?, tail: 0, oob_inline: false })
+        Ok(Self { half: Half::new(region, sock, Direction::Rx)?, tail: 0, oob_inline: false, start: Cell::new(0) })
     }
 
     /// As [`TxWriter::restart`].
     pub fn restart(&mut self) {
         self.tail = 0;
+        self.start.set(0);
     }
 
     /// SO_OOBINLINE.
@@ -228,17 +232,31 @@ impl RxReader {
     fn piece(&self, skip: u64) -> (u64, u64) {
         let head = self.half.control().rx_head.load(Ordering::Acquire);
         let at = self.tail.saturating_add(skip);
-        match self.mark() {
+        let (start, end) = match self.mark() {
             Some(mark) if mark > at => (at, head.min(mark)),
             Some(mark) if mark == at && !self.oob_inline && head > at => (at + 1, head),
             _ => (at, head),
+        };
+        if skip == 0 {
+            self.start.set(start);
         }
+        (start, end)
     }
 
     /// Bytes that can be read now.
     pub fn available(&self) -> u64 {
-        let (start, end) = self.piece(0);
+        self.available_at(0)
+    }
+
+    /// Bytes that can be looked at at once, `skip` bytes further on.
+    pub fn available_at(&self, skip: u64) -> u64 {
+        let (start, end) = self.piece(skip);
         end.saturating_sub(start)
+    }
+
+    /// What is read `skip` bytes further on begins behind an urgent byte, which is passed over.
+    pub fn passes_mark(&self, skip: u64) -> bool {
+        self.piece(skip).0 > self.tail.saturating_add(skip)
     }
 
     /// Whether the stream ends after what is available: ask before [`RxReader::available`], for RDHUP makes `rx_head` final.
@@ -275,15 +293,17 @@ impl RxReader {
         Ok(self.slice(offset, 1)?.first().copied())
     }
 
-    /// Takes `n` bytes off the front. True: push a `Kick` (the daemon waits for room, or for news of the urgent byte).
+    /// Takes `n` of the bytes off the front that were looked at last. True: push a `Kick` (the daemon waits for room, or for news of the urgent byte).
     pub fn consume(&mut self, n: usize) -> bool {
-        let (start, end) = self.piece(0);
-        let n = (n as u64).min(end.saturating_sub(start));
+        let start = self.start.get().max(self.tail);
+        let head = self.half.control().rx_head.load(Ordering::Acquire);
+        let n = (n as u64).min(head.saturating_sub(start));
         if n == 0 {
             return false;
         }
         let passed = self.mark().is_some_and(|mark| (self.tail..start + n).contains(&mark));
         self.tail = start + n;
+        self.start.set(self.tail);
         let control = self.half.control();
         control.rx_tail.store(self.tail, Ordering::Release);
         // Dekker with RxWriter::set_wake: orders our `rx_tail` before the load of `rx_wake`.
@@ -336,16 +356,13 @@ impl RxReader {
         Ok(Some((Received { len, full, from }, kick)))
     }
 
-    fn copy_at(&self, skip: u64, out: &mut [u8]) -> Result<usize, Breach> {
+    /// As [`RxReader::peek_copy`], `skip` bytes further on.
+    pub fn copy_at(&self, skip: u64, out: &mut [u8]) -> Result<usize, Breach> {
+        let (start, end) = self.piece(skip);
+        let want = end.saturating_sub(start).min(out.len() as u64) as usize;
         let mut done = 0;
-        while done < out.len() {
-            if done > 0 && self.at_mark(skip + done as u64) {
-                break;
-            }
-            let piece = self.peek_at(skip + done as u64, out.len() - done)?;
-            if piece.is_empty() {
-                break;
-            }
+        while done < want {
+            let piece = self.slice(start + done as u64, (want - done) as u64)?;
             out[done..done + piece.len()].copy_from_slice(piece);
             done += piece.len();
         }

@@ -4,7 +4,7 @@ use crate::demux::Keyed;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use stackd_base::{Errno, PortId, SockId};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A claim of a socket on a local port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,15 @@ impl Claim {
         }
     }
 
+    /// Whether a connection from `ip` stands in its way.
+    fn covers(&self, ip: IpAddr) -> bool {
+        match (self.ip, ip) {
+            (IpAddr::V6(six), IpAddr::V4(_)) => six.is_unspecified() && !self.v6only,
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
+            (mine, theirs) => mine == theirs || mine.is_unspecified(),
+        }
+    }
+
     /// Linux's `inet_csk_bind_conflict`. socket(7), SO_REUSEPORT: "To prevent port hijacking, all of the processes binding to the same
     /// address must have the same effective UID."
     fn conflicts(&self, other: &Self) -> bool {
@@ -51,26 +60,41 @@ impl Claim {
     }
 }
 
-/// Connections that hold a port without having bound it: children of a listener and TIME_WAIT entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Connections of one local address that hold a port without having bound it: children of a listener, active opens, TIME_WAIT entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Followers {
+    ip: IpAddr,
     /// With `SO_REUSEADDR` inherited.
     reusable: u32,
     /// Without.
     exclusive: u32,
+    /// Active opens that got this port from the ephemeral range; their four-tuples keep them apart.
+    ephemeral: u32,
+}
+
+impl Followers {
+    fn is_empty(&self) -> bool {
+        self.reusable == 0 && self.exclusive == 0 && self.ephemeral == 0
+    }
+
+    fn count(&mut self, hold: Hold) -> &mut u32 {
+        match hold {
+            Hold::Ephemeral => &mut self.ephemeral,
+            Hold::Follower(true) => &mut self.reusable,
+            Hold::Follower(false) => &mut self.exclusive,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Bucket {
     claims: SmallVec<[Claim; 1]>,
-    followers: Followers,
-    /// Active opens that got this port from the ephemeral range; their four-tuples keep them apart.
-    ephemeral: u32,
+    followers: SmallVec<[Followers; 1]>,
 }
 
 impl Bucket {
     fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.followers == Followers::default() && self.ephemeral == 0
+        self.claims.is_empty() && self.followers.is_empty()
     }
 }
 
@@ -111,9 +135,11 @@ impl PortTable {
     pub fn is_taken(&self, port: u16, claim: &Claim) -> bool {
         self.buckets.get(&port).is_some_and(|b| {
             b.claims.iter().any(|c| c.sock != claim.sock && claim.conflicts(c))
-                || b.followers.exclusive > 0 && !claim.reuseport
-                || b.followers.reusable > 0 && !claim.reuseaddr && !claim.reuseport
-                || b.ephemeral > 0 && !claim.reuseaddr
+                || b.followers.iter().filter(|f| claim.covers(f.ip)).any(|f| {
+                    f.exclusive > 0 && !claim.reuseport
+                        || f.reusable > 0 && !claim.reuseaddr && !claim.reuseport
+                        || f.ephemeral > 0 && !claim.reuseaddr
+                })
         })
     }
 
@@ -148,24 +174,24 @@ impl PortTable {
     }
 
     /// A connection without a claim starts to hold a port.
-    pub fn hold(&mut self, port: u16, hold: Hold) {
-        let b = self.buckets.entry(port).or_default();
-        match hold {
-            Hold::Ephemeral => b.ephemeral += 1,
-            Hold::Follower(true) => b.followers.reusable += 1,
-            Hold::Follower(false) => b.followers.exclusive += 1,
-        }
+    pub fn hold(&mut self, at: SocketAddr, hold: Hold) {
+        let followers = &mut self.buckets.entry(at.port()).or_default().followers;
+        let i = followers.iter().position(|f| f.ip == at.ip()).unwrap_or_else(|| {
+            followers.push(Followers { ip: at.ip(), reusable: 0, exclusive: 0, ephemeral: 0 });
+            followers.len() - 1
+        });
+        *followers[i].count(hold) += 1;
     }
 
     /// It stops.
-    pub fn unhold(&mut self, port: u16, hold: Hold) {
-        self.change(port, |b| {
-            let n = match hold {
-                Hold::Ephemeral => &mut b.ephemeral,
-                Hold::Follower(true) => &mut b.followers.reusable,
-                Hold::Follower(false) => &mut b.followers.exclusive,
-            };
+    pub fn unhold(&mut self, at: SocketAddr, hold: Hold) {
+        self.change(at.port(), |b| {
+            let Some(i) = b.followers.iter().position(|f| f.ip == at.ip()) else { return };
+            let n = b.followers[i].count(hold);
             *n = n.saturating_sub(1);
+            if b.followers[i].is_empty() {
+                b.followers.swap_remove(i);
+            }
         });
     }
 
@@ -182,7 +208,8 @@ impl PortTable {
     /// destination and its counter; the parity rule is Linux's: odd or even as the range's first port, so that the other half is left to `bind(0)`.
     /// `accept` decides whether the four-tuple with this port is free (and belongs to this shard).
     pub fn pick_for_connect(&self, range: PortRange<'_>, offset: u32, accept: impl Fn(u16) -> bool) -> Option<u16> {
-        let usable = |b: &Bucket| b.claims.is_empty() && b.followers == Followers::default();
+        let usable =
+            |b: &Bucket| b.claims.is_empty() && b.followers.iter().all(|f| f.reusable == 0 && f.exclusive == 0);
         // Ports are handed out in a row and come back in the order in which they went (TIME_WAIT is as long for all): where the first
         // hundreds are still taken, so are usually the thousands behind them. Both halves get a short look before either gets a long one.
         [(offset & !1, SHORT_WALK), (offset | 1, SHORT_WALK), (offset & !1, u32::MAX), (offset | 1, u32::MAX)]
@@ -235,6 +262,21 @@ pub struct PortRange<'a> {
     pub last: u16,
     /// Never handed out: inclusive ranges.
     pub reserved: &'a [(u16, u16)],
+}
+
+impl<'a> PortRange<'a> {
+    /// The range of a socket: ip(7), `IP_LOCAL_PORT_RANGE` ("narrows"): each bound counts only where it lies within the sysctl's; 0 is none.
+    pub fn of(net: &'a crate::sysctl::NetSysctls, own: (u16, u16)) -> Self {
+        let (mut first, mut last) = net.local_port_range;
+        let within = first..=last;
+        if within.contains(&own.0) {
+            first = own.0;
+        }
+        if within.contains(&own.1) {
+            last = own.1;
+        }
+        Self { first, last: last.max(first), reserved: &net.reserved_ports }
+    }
 }
 
 #[cfg(test)]
@@ -296,9 +338,44 @@ mod tests {
     #[test]
     fn a_server_restarts_over_time_wait_only_with_reuseaddr() {
         let mut t = table();
-        t.hold(80, Hold::Follower(true));
+        t.hold("10.0.0.1:80".parse().expect("test address"), Hold::Follower(true));
         assert_eq!(t.claim(80, claim(1, "0.0.0.0")), Err(Errno::EADDRINUSE));
         t.claim(80, Claim { reuseaddr: true, ..claim(1, "0.0.0.0") }).expect("SO_REUSEADDR");
+    }
+
+    /// A connection accepted on one address kept every other address of the host from binding the port (Linux compares addresses).
+    #[test]
+    fn connections_of_another_address_are_not_in_the_way() {
+        let mut t = table();
+        let at = |text: &str| text.parse::<SocketAddr>().expect("test address");
+        for hold in [Hold::Follower(false), Hold::Follower(true), Hold::Ephemeral] {
+            t.hold(at("10.0.0.1:80"), hold);
+            assert_eq!(t.claim(80, claim(1, "10.0.0.1")), Err(Errno::EADDRINUSE), "{hold:?}");
+            assert_eq!(t.claim(80, claim(1, "0.0.0.0")), Err(Errno::EADDRINUSE), "{hold:?}");
+            assert_eq!(t.claim(80, claim(1, "::")), Err(Errno::EADDRINUSE), "{hold:?}");
+            for other in ["10.0.0.2", "fd00::1"] {
+                t.claim(80, claim(1, other)).expect("another address");
+                t.release(80, SockId { slot: 1, generation: 0 });
+            }
+            t.unhold(at("10.0.0.1:80"), hold);
+            t.claim(80, claim(1, "10.0.0.1")).expect("given back");
+            t.release(80, SockId { slot: 1, generation: 0 });
+        }
+    }
+
+    #[test]
+    fn a_range_of_its_own_narrows_the_sysctls() {
+        let net = crate::sysctl::Sysctls::default().net;
+        let (first, last) = net.local_port_range;
+        let of = |own| {
+            let r = PortRange::of(&net, own);
+            (r.first, r.last)
+        };
+        assert_eq!(of((0, 0)), (first, last));
+        assert_eq!(of((first + 5, first + 9)), (first + 5, first + 9));
+        // A bound outside of the sysctl's range says nothing.
+        assert_eq!(of((1, first + 9)), (first, first + 9));
+        assert_eq!(of((first + 5, 65_535)), (first + 5, last));
     }
 
     #[test]

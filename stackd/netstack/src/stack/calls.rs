@@ -99,14 +99,14 @@ impl Stack {
         let tcp = s.kind() == SocketKind::Stream;
         let random = self.rng.next_u32();
         let net = &self.sysctls.net;
-        let range =
-            PortRange { first: net.local_port_range.0, last: net.local_port_range.1, reserved: &net.reserved_ports };
+        let own = s.opts.ip.local_port_range;
+        let range = PortRange::of(net, own);
         // Shards share out the ports that they may pick, for they do not know each other's sockets. Pairs, so that each has odd and even ones.
         let (shard, shards) = (u16::from(self.cfg.shard.0), u16::from(self.cfg.shards.max(1)));
         let table = if tcp { &mut self.tcp_ports } else { &mut self.udp_ports };
         let port = match addr.port() {
             0 => table
-                .pick_for_bind(range, random, &claim, |port| port / 2 % shards == shard)
+                .pick_for_bind(range, random, &claim, |port| own != (0, 0) || port / 2 % shards == shard)
                 .ok_or(Errno::EADDRINUSE)?,
             port => port,
         };

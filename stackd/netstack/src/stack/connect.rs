@@ -93,7 +93,7 @@ impl Stack {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
         let path = self.ip.route_by(now, &s.query(to.ip(), bound))?;
-        let local_ip = bound.unwrap_or(path.src);
+        let (local_ip, own) = (bound.unwrap_or(path.src), s.opts.ip.local_port_range);
         let (flow, hold) = if s.binding == Binding::Claim {
             let flow = FlowKey::new(SocketAddr::new(local_ip, s.local.port()), to);
             if !self.flow_is_free(now, &flow) {
@@ -101,7 +101,7 @@ impl Stack {
             }
             (flow, Binding::Claim)
         } else {
-            (self.pick_flow(now, local_ip, to)?, Binding::Hold(Hold::Ephemeral))
+            (self.pick_flow(now, local_ip, to, own)?, Binding::Hold(Hold::Ephemeral))
         };
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let owner = s.owner;
@@ -111,7 +111,7 @@ impl Stack {
         };
         let least_iss = self.evict_time_wait(&flow);
         if let Binding::Hold(h) = hold {
-            self.tcp_ports.hold(flow.local().port(), h);
+            self.tcp_ports.hold(flow.local(), h);
         }
         let traits = self.port_traits(path.port);
         let iss = crate::isn::initial_sequence(&self.secret, &flow, now);
@@ -172,10 +172,8 @@ impl Stack {
     }
 
     /// An ephemeral port whose four-tuple is free and whose flow belongs to this shard.
-    fn pick_flow(&mut self, now: Instant, local_ip: IpAddr, to: SocketAddr) -> Result<FlowKey, Errno> {
-        let net = &self.sysctls.net;
-        let range =
-            PortRange { first: net.local_port_range.0, last: net.local_port_range.1, reserved: &net.reserved_ports };
+    fn pick_flow(&mut self, now: Instant, local_ip: IpAddr, to: SocketAddr, own: (u16, u16)) -> Result<FlowKey, Errno> {
+        let range = PortRange::of(&self.sysctls.net, own);
         let flow = FlowKey::new(SocketAddr::new(local_ip, 0), to);
         // RFC 6056, 3.3.4 (Algorithm 4, "Double-Hash Port Selection"): offset F of the destination, plus the counter that another hash of
         // it picks; 3.3.5: the counter moves by a random amount, so that who sees one port cannot count our connections (as Linux).

@@ -107,7 +107,11 @@ impl Stack {
         let (conn, ingress) =
             self.revived(&half, &around, |conn, env| conn.handle_segment(at, seg, bytes.len as u32, d.ecn(), env));
         match conn.state() {
-            State::SynReceived | State::Closed => {
+            ended @ (State::SynReceived | State::Closed) => {
+                // Linux's tcp_check_req: a reset, or a SYN within the window, ends an embryonic connection.
+                if ended == State::Closed && (seg.flags.rst() || seg.flags.syn()) {
+                    self.mib.inc(Mib::TcpExtEmbryonicRsts);
+                }
                 self.settle_request(now, index, half, &around, conn);
                 ingress.drop.map_or(Ok(()), Err)
             }

@@ -187,7 +187,7 @@ impl Stack {
         (child.local, child.peer) = (flow.local(), Some(flow.remote()));
         child.binding = Binding::Hold(hold);
         child.auth = auth;
-        self.tcp_ports.hold(flow.local().port(), hold);
+        self.tcp_ports.hold(flow.local(), hold);
         let child = self.sockets.insert(child);
         self.tcp_demux.insert_flow(*flow, FlowEntry::Sock(child));
         self.born(now, child, start);

@@ -63,6 +63,7 @@ impl Stack {
                 if let Some((conn, env)) = self.tcp_parts(sock).filter(|_| keepalive) {
                     conn.rearm_keepalive(now, env.cfg);
                 }
+                self.resize_rcvbuf(sock, level, option);
                 if let (Effect::Congestion(algorithm), Some((conn, env))) = (effect, self.tcp_parts(sock)) {
                     conn.set_congestion(now, algorithm, env.cfg);
                 }
@@ -258,6 +259,21 @@ impl Stack {
             name::TCP_CC_INFO => OptionValue::Bytes(conn.map_or(Vec::new(), |c| layout::cc_info(c.cc_info()))),
             _ => return Err(Errno::ENOPROTOOPT),
         })
+    }
+
+    /// What a live connection's receive buffer must follow.
+    fn resize_rcvbuf(&mut self, sock: SockId, level: i32, option: i32) {
+        if level != name::SOL_SOCKET {
+            return;
+        }
+        let Some(t) = self.tcp_mut(sock) else { return };
+        let wanted = t.config.as_deref().and_then(|c| c.rcvbuf);
+        match (option, wanted) {
+            (name::SO_RCVBUF | name::SO_RCVBUFFORCE, Some(bytes)) => t.conn.set_rcvbuf(bytes),
+            // Linux's tcp_set_rcvlowat: it grows with it.
+            (name::SO_RCVLOWAT, Some(bytes)) if bytes > t.conn.rcvbuf() => t.conn.set_rcvbuf(bytes),
+            _ => {}
+        }
     }
 
     /// `SO_RCVBUF` of a datagram socket is the store's to keep.

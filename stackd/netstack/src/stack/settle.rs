@@ -318,7 +318,7 @@ impl Stack {
             tos,
             fin_wait_2: false,
         };
-        self.tcp_ports.hold(flow.local().port(), hold);
+        self.tcp_ports.hold(flow.local(), hold);
         let index = self.tw.insert(now, entry, TIME_WAIT);
         self.tcp_demux.insert_flow(*flow, FlowEntry::TimeWait(index));
         self.keep_auth(sock, index);
@@ -338,7 +338,7 @@ impl Stack {
             self.tw_auth.remove(&index);
         }
         self.tcp_demux.remove_flow(&entry.flow, FlowEntry::TimeWait(index));
-        self.tcp_ports.unhold(entry.flow.local().port(), entry.hold);
+        self.tcp_ports.unhold(entry.flow.local(), entry.hold);
     }
 
     /// A new connection takes over the four-tuple of an entry.
@@ -367,10 +367,10 @@ impl Stack {
             store.close(fifo);
         }
         if let Binding::Hold(hold) = s.binding {
-            let port = s.local.port();
+            let held = s.local;
             s.binding = Binding::None;
             s.local.set_port(0);
-            self.tcp_ports.unhold(port, hold);
+            self.tcp_ports.unhold(held, hold);
         }
     }
 
@@ -384,7 +384,7 @@ impl Stack {
         match s.binding {
             Binding::None => {}
             Binding::Claim => ports.release(port, sock),
-            Binding::Hold(hold) => ports.unhold(port, hold),
+            Binding::Hold(hold) => ports.unhold(s.local, hold),
         }
         match &s.body {
             Body::Tcp(t) => {

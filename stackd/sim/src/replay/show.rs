@@ -82,6 +82,7 @@ fn call_text(step: &Step) -> String {
         What::SetMore(more) => format!("more {}", if *more { "will be written (MSG_MORE)" } else { "need not come" }),
         What::SetReadShut(_) => "the application reads no more".to_owned(),
         What::MarkUrgent { end } => format!("urgent up to {end}"),
+        What::SetRcvBuf(bytes) => format!("receive buffer of {bytes}"),
         What::UrgentTaken => "urgent byte read".to_owned(),
         What::Repair(call) => format!("repair: {call:?}"),
         What::SetPortPaces(paces) => format!("device {}", if *paces { "paces" } else { "does not pace" }),

@@ -476,6 +476,14 @@ impl Connection {
     pub fn rcvbuf(&self) -> u64 {
         self.rcv.rcvbuf
     }
+    /// `SO_RCVBUF` of a live connection: the buffer is so large from now on. A window that was offered stays.
+    pub fn set_rcvbuf(&mut self, bytes: u64) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::SetRcvBuf(bytes), None);
+            return;
+        }
+        self.rcv.rcvbuf = bytes.max(u64::from(self.advmss));
+    }
     /// Receive offset up to which bytes may arrive: the window's right edge.
     pub fn wants_rx_memory_up_to(&self) -> u64 {
         self.rcv.edge.max(self.rcv_nxt)

@@ -60,6 +60,7 @@ pub enum What {
         end: u64,
     },
     UrgentTaken,
+    SetRcvBuf(u64),
 }
 
 /// What a call answered.
@@ -185,6 +186,7 @@ impl Connection {
             | What::SetReadShut(_)
             | What::MarkUrgent { .. }
             | What::UrgentTaken
+            | What::SetRcvBuf(_)
             | What::GrantCookie(_)
             | What::NoteSynEcn(_)
             | What::FastOpenLesson => return self.apply_bare(what),
@@ -203,6 +205,7 @@ impl Connection {
             What::SetReadShut(shut) => self.set_read_shut(*shut),
             What::MarkUrgent { end } => self.handle_mark_urgent(*end),
             What::UrgentTaken => self.handle_urgent_taken(),
+            What::SetRcvBuf(bytes) => self.set_rcvbuf(*bytes),
             What::GrantCookie(cookie) => self.grant_cookie(*cookie),
             What::NoteSynEcn(ip) => self.note_syn_ecn(*ip),
             What::FastOpenLesson => return Outcome::Lesson(self.fast_open_lesson()),

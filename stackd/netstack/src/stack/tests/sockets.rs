@@ -278,3 +278,25 @@ fn accurate_ecn_is_agreed_on_and_shown() {
         }
     }
 }
+
+/// SO_RCVBUF of a connection that lives was kept and shown, and changed nothing.
+#[test]
+fn the_receive_buffer_of_a_live_connection_follows_its_option() {
+    let mut net = Net::new();
+    let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+    let (_, server) = net.connected(listener, "10.0.0.2:80");
+    let rcvbuf = |net: &Net| net.b.stack.connection(server).expect("alive").rcvbuf();
+    let set = |net: &mut Net, option: i32, bytes: i32| {
+        let value = bytes.to_ne_bytes();
+        net.b.stack.set_option(net.now, server, 1, option, &value, &mut net.b.store).expect("legal");
+    };
+    const SO_RCVBUF: i32 = 8;
+    const SO_RCVLOWAT: i32 = 18;
+    set(&mut net, SO_RCVBUF, 20_000);
+    assert_eq!(rcvbuf(&net), 40_000, "doubled, as Linux does");
+    set(&mut net, SO_RCVBUF, 100_000);
+    assert_eq!(rcvbuf(&net), 200_000);
+    // A low-water mark makes room, and takes none away.
+    set(&mut net, SO_RCVLOWAT, 1000);
+    assert_eq!(rcvbuf(&net), 200_000);
+}
