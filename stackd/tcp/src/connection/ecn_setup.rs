@@ -78,14 +78,15 @@ impl Connection {
     }
 
     /// The same SYN again, while our SYN-ACK is out. False: the connection was reset, for two kinds of ECN cannot be negotiated at once.
-    pub(crate) fn ecn_of_repeated_syn(&mut self, syn: &TcpRepr, ip: EcnCodepoint) -> bool {
+    pub(crate) fn ecn_of_repeated_syn(&mut self, cfg: &Config, syn: &TcpRepr, ip: EcnCodepoint) -> bool {
         let ace = ace_of(syn.flags);
         let classic = self.opts.ecn;
         match self.accurate_mut() {
             // RFC 9768, 3.1.5: "MUST reset the connection ... if it receives a 'Classic' ECN-setup SYN ... and a SYN requesting AccECN
             // feedback during the same handshake".
             Some(_) if ace == CLASSIC => false,
-            None if classic && ace == ACCURATE => false,
+            // To a host without AccECN the two are the same.
+            None if classic && ace == ACCURATE && cfg.ecn.accepts_accurate() => false,
             Some(a) => {
                 // "MUST feed back the IP-ECN field on the latest valid SYN"; after (0,0,0) "MUST NOT set ECT".
                 a.syn_ect = ip as u8;

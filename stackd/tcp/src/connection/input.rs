@@ -374,7 +374,7 @@ impl Connection {
     /// means that our answer was lost.
     fn syn_again(&mut self, now: Instant, seg: &TcpRepr, start: i64, ip: EcnCodepoint, env: &mut Env<'_>) {
         if self.state == State::SynReceived && start == -1 {
-            if self.ecn_of_repeated_syn(seg, ip) {
+            if self.ecn_of_repeated_syn(env.cfg, seg, ip) {
                 self.due.syn = true;
             } else {
                 env.mib.inc(Mib::TcpAttemptFails);
