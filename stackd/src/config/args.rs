@@ -86,7 +86,7 @@ fn inline<T: serde::de::DeserializeOwned>(flag: &str, text: &str) -> Result<T, C
     let inner = text.trim().trim_start_matches('{').trim_end_matches('}');
     toml::from_str::<Wrapper<T>>(&format!("v = {{ {inner} }}"))
         .map(|w| w.v)
-        .map_err(|e| flag_error(flag, format!("{text:?}: {}", e.message())))
+        .map_err(|e| flag_error(flag, format!("{text:?}: {}", super::error::with_remedy(e.message()))))
 }
 
 impl Args {

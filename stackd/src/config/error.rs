@@ -48,6 +48,21 @@ pub enum Step<'a> {
     Index(usize),
 }
 
+/// A key that is missing is told with what could stand there; the parser knows its name alone.
+pub(super) fn with_remedy(message: &str) -> String {
+    let field = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    let example = match field {
+        Some("kind") => "kind = \"tap\", \"wire\" or \"dummy\"",
+        Some("name") => "name = \"tap0\"",
+        Some("to") => "to = \"default\" or a network, as \"10.1.0.0/16\"",
+        Some("addr") => "addr = \"10.0.0.1\"",
+        Some("mac") => "mac = \"02:00:00:00:00:01\"",
+        Some("dev") => "dev = \"tap0\"",
+        _ => return message.to_owned(),
+    };
+    format!("{message}; want {example}")
+}
+
 /// A parsed file that can still say where everything stood.
 #[derive(Debug)]
 pub struct Source<'a> {
@@ -69,7 +84,7 @@ impl<'a> Source<'a> {
                 source: self.name.to_owned(),
                 place: e.span().map(|s| place_of(self.text, s.start)),
                 key,
-                message: one_line(e.message()),
+                message: with_remedy(&one_line(e.message())),
             }
         })
     }

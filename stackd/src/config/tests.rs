@@ -127,3 +127,20 @@ fn a_file_that_cannot_be_read_says_so() {
     let error = Config::load(&args).expect_err("no file").to_string();
     assert!(error.starts_with("/nonexistent/stackd.toml: cannot be read"), "{error}");
 }
+
+/// `missing field` named the key and left what may stand there to be guessed.
+#[test]
+fn a_missing_key_is_told_with_what_could_stand_there() {
+    for (text, want) in [
+        ("[[device]]\nname = \"x\"\n", "missing field `kind`; want kind = \"tap\", \"wire\" or \"dummy\""),
+        ("[[device]]\nkind = \"tap\"\n", "missing field `name`; want name = \"tap0\""),
+        ("[[route]]\nvia = \"10.0.0.1\"\n", "missing field `to`; want to = \"default\" or a network"),
+        ("[[neighbour]]\naddr = \"10.0.0.1\"\ndev = \"lo\"\n", "missing field `mac`; want mac = \"02:00"),
+    ] {
+        let error = Config::from_text("f", text, &Args::default()).expect_err("incomplete");
+        assert!(error.message.starts_with(want), "{}", error.message);
+    }
+    let args = Args { device: vec!["name=\"w0\"".into()], ..Args::default() };
+    let error = Config::from_text("f", "", &args).expect_err("incomplete");
+    assert!(error.message.ends_with("want kind = \"tap\", \"wire\" or \"dummy\""), "{}", error.message);
+}
