@@ -341,7 +341,7 @@ fuzz_target!(|data: &[u8]| {
         end.cfg.retries2 = end.cfg.retries2.min(15);
         end.with(|c, env| c.handle_close(now, false, env));
     }
-    for _ in 0..600 {
+    for _ in 0..6000 {
         for end in &mut ends {
             for len in core::mem::take(&mut end.below) {
                 end.conn.handle_tx_complete(len);
@@ -352,7 +352,7 @@ fuzz_target!(|data: &[u8]| {
         }
         let Some(next) = ends.iter().filter_map(|e| e.conn.next_deadline()).min() else { break };
         // Timers run late: else each packet that pacing holds back is a step of its own.
-        now = now.max(next) + Duration::from_millis(1);
+        now = now.max(next) + Duration::from_millis(5);
         ends.iter_mut().for_each(|e| e.timers(now));
     }
     for end in &ends {

@@ -279,9 +279,9 @@ fn call(bed: &mut Bed, r: &mut Reader<'_>) {
             stack.set_more(now, sock, r.u8() % 2 == 0, store);
         }
         22 => {
-            // Offsets that no client may pass.
-            let _ = stack.written(now, sock, u64::from(r.u32()) << 20, store);
-            let _ = stack.consumed(now, sock, u64::from(r.u32()) << 20, store);
+            // Offsets that no client may pass: beyond any buffer (within it, the bytes would have to be there).
+            let _ = stack.written(now, sock, (1 << 40) + (u64::from(r.u32()) << 20), store);
+            let _ = stack.consumed(now, sock, (1 << 40) + (u64::from(r.u32()) << 20), store);
         }
         _ => {
             let _ =

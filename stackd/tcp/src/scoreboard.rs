@@ -475,8 +475,11 @@ impl Scoreboard {
     pub fn mark_all_lost(&mut self, forget_sacks: bool) -> u32 {
         let mut newly = 0;
         for (&start, seg) in &mut self.segs {
-            if forget_sacks {
-                seg.sacked = false;
+            if forget_sacks && core::mem::take(&mut seg.sacked) {
+                // A run knows only the sum of its packets; what will be resent is cut by its bytes.
+                let packets = seg.packets_of_bytes(start);
+                self.packets_out = self.packets_out - seg.packets + packets;
+                seg.packets = packets;
             }
             seg.retrans = false;
             if seg.sacked {

@@ -1,6 +1,7 @@
 //! The checker of invariants sees what is broken; and what it found in simulations.
 
 use super::segments::{ISS, PEER, Test, seg};
+use crate::scoreboard::AckOutcome;
 use crate::{Config, Connection, IcmpError, IcmpKind, State};
 use stackd_base::{Duration, Instant, SeqNum, SplitMix64};
 use stackd_wire::TcpOptions;
@@ -167,4 +168,25 @@ fn a_probe_that_is_deemed_lost_is_in_flight_no_more() {
     board.mark_head_lost();
     assert_eq!((board.lost_out(), board.retrans_out(), board.in_flight()), (1, 0, 0));
     t.end.conn.check_invariants().unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// A SACKed run joins transmissions of different sizes, and knows the sum of their packets. When the peer reneges it is data to be resent like any
+/// other, whose packets follow from its bytes: they did not, and cutting it counted less than none. (Found by the fuzzer.)
+#[test]
+fn a_run_of_several_sizes_that_was_reneged_is_counted_by_its_bytes() {
+    let mut t = Test::established(Config::default());
+    t.write(1000);
+    t.drain();
+    t.end.conn.mss = 100;
+    t.write(1300);
+    t.drain();
+    let c = &mut t.end.conn;
+    assert_eq!(c.board.packets_out(), 4);
+    c.board.sack(1, 1301, &mut AckOutcome::default(), &mut c.rate);
+    assert_eq!((c.board.packets_out(), c.board.sacked_out()), (4, 4));
+    c.board.mark_all_lost(true);
+    c.board.check(1, 1301, true).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((c.board.packets_out(), c.board.lost_out(), c.board.in_flight()), (2, 2, 0));
+    c.board.isolate(1001);
+    c.board.check(1, 1301, true).unwrap_or_else(|e| panic!("{e}"));
 }

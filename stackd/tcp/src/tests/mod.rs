@@ -1,6 +1,7 @@
 //! Tests of the whole connection: a segment at a time, and two connections over a bad link.
 
 mod accecn;
+mod acks;
 mod ecn_pmtu;
 mod fastopen;
 mod handshake;
@@ -12,6 +13,7 @@ mod pair;
 mod recovery;
 mod repair;
 mod rfc9293;
+mod rtt;
 mod rules;
 mod segments;
 mod shipped;
