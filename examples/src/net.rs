@@ -73,6 +73,8 @@ pub trait Listener: Send + Sync {
 pub trait Stream: Read + Write + Send {
     /// `TCP_NODELAY`.
     fn set_nodelay(&self, on: bool) -> io::Result<()>;
+    /// `SO_MAX_PACING_RATE`, in bytes per second.
+    fn set_max_pacing_rate(&self, rate: u64) -> io::Result<()>;
     /// Ends one or both directions.
     fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 }
@@ -103,6 +105,9 @@ impl Listener for stackd_client::TcpListener {
 impl Stream for stackd_client::TcpStream {
     fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.set_nodelay(on)
+    }
+    fn set_max_pacing_rate(&self, rate: u64) -> io::Result<()> {
+        self.set_max_pacing_rate(rate)
     }
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.shutdown(how)
@@ -199,6 +204,22 @@ impl Write for NativeStream {
 impl Stream for NativeStream {
     fn set_nodelay(&self, on: bool) -> io::Result<()> {
         self.inner.set_nodelay(on)
+    }
+    fn set_max_pacing_rate(&self, rate: u64) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+        let size = size_of_val(&rate) as libc::socklen_t;
+        // No safe crate knows this option.
+        // SAFETY: the pointer and the size are those of `rate`, which outlives the call; the kernel only reads it.
+        let result = unsafe {
+            libc::setsockopt(
+                self.inner.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MAX_PACING_RATE,
+                (&raw const rate).cast(),
+                size,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.inner.shutdown(how)

@@ -48,6 +48,9 @@ enum Mode {
         /// Congestion control.
         #[arg(long)]
         cc: Option<String>,
+        /// SO_MAX_PACING_RATE of each connection, in bytes per second.
+        #[arg(long)]
+        max_pacing_rate: Option<u64>,
     },
     /// Small request, small response, one at a time: latency.
     Rr {
@@ -90,8 +93,8 @@ fn main() -> Result<()> {
     let net = args.stack.open()?;
     match args.mode {
         Mode::Serve { addr } => serve(&*net, addr),
-        Mode::Bulk { addr, seconds, bytes, connections, write, cc } => {
-            let plan = Bulk { addr, limit: Duration::from_secs_f64(seconds), bytes, write, cc };
+        Mode::Bulk { addr, seconds, bytes, connections, write, cc, max_pacing_rate } => {
+            let plan = Bulk { addr, limit: Duration::from_secs_f64(seconds), bytes, write, cc, max_pacing_rate };
             print(&bulk(&*net, &plan, connections)?)
         }
         Mode::Rr { addr, seconds, size } => print(&rr(&*net, addr, Duration::from_secs_f64(seconds), size)?),
@@ -156,6 +159,7 @@ struct Bulk {
     bytes: Option<u64>,
     write: usize,
     cc: Option<String>,
+    max_pacing_rate: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -180,6 +184,9 @@ fn bulk(net: &dyn Net, plan: &Bulk, connections: usize) -> Result<BulkResult> {
 fn bulk_one(net: &dyn Net, plan: &Bulk) -> Result<u64> {
     let mut stream =
         net.connect(plan.addr, plan.cc.as_deref()).with_context(|| format!("cannot connect to {}", plan.addr))?;
+    if let Some(rate) = plan.max_pacing_rate {
+        stream.set_max_pacing_rate(rate)?;
+    }
     stream.write_all(&[SINK])?;
     let buf = vec![0x5a; plan.write];
     let start = Instant::now();

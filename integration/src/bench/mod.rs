@@ -1,5 +1,7 @@
 //! Benchmarks, each paired with native Linux in the same run, arms interleaved.
 
+pub mod idle;
+pub mod pace;
 pub mod pairs;
 pub mod placement;
 pub mod topology;
@@ -70,12 +72,26 @@ pub enum Row {
     RrBlock,
     /// Connect, one byte each way, close.
     Crr,
+    /// How evenly a flow of SO_MAX_PACING_RATE 1 Gbit/s leaves: root mean square error of the gaps between its frames, in percent of the
+    /// mean gap.
+    Pace,
+    /// CPU time of a daemon that holds 1,000 established connections on which nothing happens.
+    Idle,
 }
 
 impl Row {
     /// Every row, in the order of the design's table.
-    pub const ALL: [Self; 7] =
-        [Self::BulkBbr, Self::BulkCubic, Self::BulkLocal, Self::RrSpin, Self::RrLocal, Self::RrBlock, Self::Crr];
+    pub const ALL: [Self; 9] = [
+        Self::BulkBbr,
+        Self::BulkCubic,
+        Self::BulkLocal,
+        Self::RrSpin,
+        Self::RrLocal,
+        Self::RrBlock,
+        Self::Crr,
+        Self::Pace,
+        Self::Idle,
+    ];
 
     /// Field of the load program's result, unit, and whether less is better.
     fn figure(self) -> (&'static str, &'static str, bool) {
@@ -83,17 +99,23 @@ impl Row {
             Self::BulkBbr | Self::BulkCubic | Self::BulkLocal => ("gbit_per_second", "Gbit/s", false),
             Self::RrSpin | Self::RrLocal | Self::RrBlock => ("p50_us", "us", true),
             Self::Crr => ("per_second", "1/s", false),
+            Self::Pace => (pace::FIELD, "%", true),
+            Self::Idle => (idle::FIELD, "% CPU", true),
         }
     }
 
     /// Arguments of the load program's client.
     fn client_args(self, addr: &str, seconds: f64) -> Vec<String> {
         let seconds = seconds.to_string();
+        let rate = pace::RATE.to_string();
+        let idle = idle::CONNECTIONS.to_string();
         let args: &[&str] = match self {
             Self::BulkBbr => &["bulk", addr, "--seconds", &seconds, "--cc", "bbr"],
             Self::BulkCubic | Self::BulkLocal => &["bulk", addr, "--seconds", &seconds, "--cc", "cubic"],
             Self::RrSpin | Self::RrLocal | Self::RrBlock => &["rr", addr, "--seconds", &seconds],
             Self::Crr => &["crr", addr, "--count", "5000"],
+            Self::Pace => &["bulk", addr, "--seconds", &seconds, "--cc", "cubic", "--max-pacing-rate", &rate],
+            Self::Idle => &["hold", addr, "--count", &idle],
         };
         args.iter().map(ToString::to_string).collect()
     }
@@ -109,7 +131,7 @@ impl Row {
             (Self::RrSpin | Self::RrLocal, Arm::Stackd) => placement::WITH_WORKER,
             (Self::RrSpin | Self::RrLocal, Arm::Native) => placement::TWO_ENDS,
             (Self::RrBlock, _) => placement::ASLEEP,
-            (Self::BulkBbr | Self::BulkCubic | Self::BulkLocal | Self::Crr, _) => placement::USUAL,
+            (_, _) => placement::USUAL,
         }
     }
 }
@@ -184,6 +206,11 @@ fn run_once(
     let server = topology.server(arm, row.local(), placement)?;
     let mut client: Command = topology.client(arm, placement);
     client.args(row.client_args(&server.addr, seconds));
+    if row == Row::Idle {
+        let value = idle::percent(topology, arm, client, seconds)?;
+        return Ok(Outcome { value, cpu_per_unit: value });
+    }
+    let watch = (row == Row::Pace).then(|| pace::Watch::start(topology::client_addr(arm))).transpose()?;
     let busy = topology::cpu_seconds()?;
     let output = topology.output(arm, row.local(), placement, &mut client)?;
     let cpu = topology::cpu_seconds()? - busy;
@@ -193,7 +220,10 @@ fn run_once(
         String::from_utf8_lossy(&output.stderr),
         topology.daemon_log()
     );
-    let result: Value = serde_json::from_slice(&output.stdout).context("the load program's result")?;
+    let mut result: Value = serde_json::from_slice(&output.stdout).context("the load program's result")?;
+    if let Some(watch) = watch {
+        result[field] = watch.stop()?.into();
+    }
     let value = result[field].as_f64().with_context(|| format!("no {field} in {result}"))?;
     let bytes = result["bytes"].as_f64();
     let work = bytes.or(result["count"].as_f64()).unwrap_or(1.0);

@@ -8,6 +8,7 @@ use crate::ns::Namespace;
 use anyhow::{Context, Result};
 use stackd_netdev::host;
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -44,20 +45,20 @@ impl Drop for Server {
     }
 }
 
-const PEER_VETH: &str = "10.79.0.1";
-const CLIENT_VETH: &str = "10.79.0.2";
-const PEER_TAP: &str = "10.78.0.1";
-const STACKD_TAP: &str = "10.78.0.2";
+const PEER_VETH: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+const CLIENT_VETH: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
+const PEER_TAP: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+const STACKD_TAP: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 
 impl Topology {
     /// Builds it inside this process's namespace (see `ns::enter`).
     pub fn new(dir: &Path, extra_config: &str) -> Result<Self> {
         let client_ns = Namespace::new()?;
         host::veth_add("veth-peer", "veth-client", Some(client_ns.fd())).context("cannot make a veth pair")?;
-        host::addr_add("veth-peer", PEER_VETH.parse()?, 24)?;
+        host::addr_add("veth-peer", PEER_VETH.into(), 24)?;
         host::link_up("veth-peer")?;
         client_ns.run(|| {
-            host::addr_add("veth-client", CLIENT_VETH.parse()?, 24)?;
+            host::addr_add("veth-client", CLIENT_VETH.into(), 24)?;
             Ok(host::link_up("veth-client")?)
         })?;
         // The same buffers on both sides of every comparison.
@@ -104,7 +105,7 @@ qdisc = "fq"
         let addr = match (arm, local) {
             (Arm::Stackd, true) => STACKD_TAP,
             (Arm::Stackd, false) => PEER_TAP,
-            (Arm::Native, true) => "127.0.0.1",
+            (Arm::Native, true) => Ipv4Addr::LOCALHOST,
             (Arm::Native, false) => PEER_VETH,
         };
         if on_stackd {
@@ -137,6 +138,12 @@ qdisc = "fq"
         if arm == Arm::Native && !local { self.client_ns.run(run) } else { run() }
     }
 
+    /// Where an arm's client runs.
+    pub fn spawn(&self, arm: Arm, command: &mut Command) -> Result<Child> {
+        let mut run = || Ok(command.spawn()?);
+        if arm == Arm::Native { self.client_ns.run(run) } else { run() }
+    }
+
     /// The daemon.
     pub fn daemon(&self) -> &Daemon {
         &self.daemon
@@ -146,6 +153,15 @@ qdisc = "fq"
     pub fn daemon_log(&self) -> String {
         self.daemon.log()
     }
+}
+
+/// The address that an arm's client sends from to the Linux peer.
+pub fn client_addr(arm: Arm) -> IpAddr {
+    let addr: Ipv4Addr = match arm {
+        Arm::Stackd => STACKD_TAP,
+        Arm::Native => CLIENT_VETH,
+    };
+    addr.into()
 }
 
 /// CPU seconds that this whole machine has spent so far, interrupts included.

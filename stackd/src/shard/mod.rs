@@ -142,6 +142,10 @@ impl Shard {
 
     /// Runs until stopped.
     pub fn run(mut self) {
+        // Timers of a thread may be up to its slack late (PR_SET_TIMERSLACK, 50 us unless told otherwise): too much for pacing.
+        if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1)) {
+            tracing::warn!(%error, "timers will be up to 50 us late");
+        }
         while !self.finished {
             self.turn();
         }
@@ -318,7 +322,7 @@ impl Shard {
         });
         let deadline = self.next_deadline();
         let spins = now.saturating_since(since) < self.waiter.spin();
-        let watch = if Waiter::too_near(now, deadline) {
+        let watch = if self.waiter.too_near(now, deadline) {
             // Blocking would miss it, and yielding might.
             self.neighbours.start();
             std::hint::spin_loop();
@@ -353,6 +357,7 @@ impl Shard {
         }
         self.core.store.awake();
         let now = self.clock.now();
+        self.waiter.woke(now, ready.is_empty());
         self.handle_ready(now, &mut ready);
         self.ready = ready;
         self.idle_since = None;

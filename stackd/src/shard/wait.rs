@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// A deadline nearer than this is met by watching the clock: waking a sleeping thread costs about as much
-/// (nanosleep overshoots by 23-30 us on the reference machine).
+/// What waking a sleeping thread costs until it is known better (an idle virtual processor of the reference machine: 23-30 us).
 const WAKE_COST: Duration = Duration::from_micros(40);
+/// It is never believed to be less, or more, whatever was seen: a thread that was kept from its processor is not one that woke slowly.
+const WAKE_COSTS: std::ops::RangeInclusive<Duration> = Duration::from_micros(10)..=Duration::from_micros(200);
 
 /// Descriptors reported at once; more wait for the next look.
 const EVENTS: usize = 64;
@@ -80,6 +81,10 @@ pub struct Waiter {
     epoll: OwnedFd,
     bell: Arc<Bell>,
     spin: Duration,
+    /// How much later than asked for a wait ends. A deadline nearer than that is met by watching the clock.
+    wake_cost: Duration,
+    /// When the current wait is to end.
+    planned: Option<Instant>,
     /// Figures for `netctl` and the load test.
     pub sleeps: u64,
 }
@@ -88,7 +93,7 @@ impl Waiter {
     /// A set that holds the mailbox's bell. `spin` is how long to watch before blocking.
     pub fn new(bell: Arc<Bell>, spin: Duration) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let this = Self { epoll, bell, spin, sleeps: 0 };
+        let this = Self { epoll, bell, spin, wake_cost: WAKE_COST, planned: None, sleeps: 0 };
         // Edge-triggered: each write to an eventfd is an event by itself, so that nobody has to read the counter back.
         this.add(&this.bell.eventfd, Token::Mailbox, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         Ok(this)
@@ -121,8 +126,17 @@ impl Waiter {
     }
 
     /// True if a deadline is so near that blocking would miss it.
-    pub fn too_near(now: Instant, deadline: Option<Instant>) -> bool {
-        deadline.is_some_and(|d| d <= now + WAKE_COST)
+    pub fn too_near(&self, now: Instant, deadline: Option<Instant>) -> bool {
+        deadline.is_some_and(|d| d <= now + self.wake_cost)
+    }
+
+    /// A wait ended at `now`, and nothing was ready if `timed_out`: what that says about the cost of waking. It follows a rise at once and a
+    /// fall slowly, so that about one wait in sixteen is late.
+    pub fn woke(&mut self, now: Instant, timed_out: bool) {
+        let Some(planned) = self.planned.take().filter(|_| timed_out) else { return };
+        let (late, known) = (now.saturating_since(planned), self.wake_cost);
+        let learnt = if late > known { known + (late - known) / 2 } else { known - (known - late) / 32 };
+        self.wake_cost = learnt.clamp(*WAKE_COSTS.start(), *WAKE_COSTS.end());
     }
 
     /// Collects what is ready without blocking.
@@ -150,10 +164,12 @@ impl Waiter {
         ready: &mut Vec<(Token, epoll::EventFlags)>,
     ) -> rustix::io::Result<()> {
         self.sleeps += 1;
+        self.planned = None;
         let timeout = deadline.map(|d| {
-            let nanos = d.as_nanos().saturating_sub(now.as_nanos()).saturating_sub(WAKE_COST.as_nanos());
+            let nanos = d.as_nanos().saturating_sub(now.as_nanos()).saturating_sub(self.wake_cost.as_nanos());
             // At most an hour: a deadline of "never" must not overflow the kernel's arithmetic.
             let nanos = nanos.min(3_600_000_000_000);
+            self.planned = Some(now + Duration::from_nanos(nanos));
             Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 }
         });
         let result = self.collect(timeout, ready);
@@ -188,6 +204,37 @@ mod tests {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
         assert_eq!(Token::unpack(9 << 32), None);
+    }
+
+    #[test]
+    fn the_cost_of_waking_is_learnt_from_waits_that_ran_out() -> Result<()> {
+        let mut waiter = Waiter::new(Bell::new()?, Duration::ZERO)?;
+        let mut now = Instant::from_nanos(1_000_000_000);
+        let mut wait = |waiter: &mut Waiter, late: u64, timed_out: bool| -> Result<Duration> {
+            // A deadline that has passed: the kernel is asked for no time at all.
+            waiter.block(now, Some(now), &mut Vec::new())?;
+            now += Duration::from_micros(late);
+            waiter.woke(now, timed_out);
+            Ok(waiter.wake_cost)
+        };
+        for _ in 0..16 {
+            wait(&mut waiter, 100, true)?;
+        }
+        assert!(waiter.wake_cost >= Duration::from_micros(99), "{:?}", waiter.wake_cost);
+        assert_eq!(
+            wait(&mut waiter, 1000, false)?,
+            wait(&mut waiter, 5, false)?,
+            "something was ready: that says nothing"
+        );
+        assert_eq!(wait(&mut waiter, 100_000, true)?, Duration::from_micros(200), "somebody else had the processor");
+        let mut last = waiter.wake_cost;
+        for _ in 0..300 {
+            let next = wait(&mut waiter, 0, true)?;
+            assert!(next <= last && last - next <= Duration::from_micros(7), "a fall is slow");
+            last = next;
+        }
+        assert_eq!(last, Duration::from_micros(10));
+        Ok(())
     }
 
     #[test]
