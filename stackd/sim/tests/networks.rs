@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 const START: Instant = Instant::from_nanos(1_000_000_000);
 
 fn plan(total: u64) -> Plan {
-    let writing = Writing { total, chunk: 65_536, gap: Duration::ZERO, dialogue: None };
+    let writing = Writing { total, chunk: 65_536, gap: Duration::ZERO, dialogue: None, urgent: false };
     Plan { writing, reading: Reading::AtOnce, ending: Ending::Polite }
 }
 

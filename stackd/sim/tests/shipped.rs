@@ -55,7 +55,7 @@ fn through_an_outage(cc: &str, holds: bool, times: &[Duration]) -> Vec<u64> {
     ];
     let mut world = World::new(START, chain);
     let plan = |total| Plan {
-        writing: Writing { total, chunk: 65_536, gap: Duration::ZERO, dialogue: None },
+        writing: Writing { total, chunk: 65_536, gap: Duration::ZERO, dialogue: None, urgent: false },
         reading: Reading::AtOnce,
         ending: Ending::Polite,
     };

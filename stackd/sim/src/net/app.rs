@@ -16,6 +16,8 @@ pub struct Writing {
     pub gap: Duration,
     /// A dialogue: `first` bytes unasked, and then `answer` for every `request` bytes read.
     pub dialogue: Option<Dialogue>,
+    /// The last byte of each call is urgent (`MSG_OOB`); its reader takes it where it stands (`SO_OOBINLINE`).
+    pub urgent: bool,
 }
 
 /// See [`Writing::dialogue`].
@@ -235,7 +237,12 @@ impl Program {
         if n == 0 {
             return false;
         }
-        if stack.written(now, sock, head, store).is_err() {
+        let written = if self.plan.writing.urgent {
+            stack.written_urgent(now, sock, head, store)
+        } else {
+            stack.written(now, sock, head, store)
+        };
+        if written.is_err() {
             // Reset meanwhile: what was written goes nowhere.
             self.error.get_or_insert(Errno::EPIPE);
             return true;

@@ -10,6 +10,9 @@ use stackd_base::{Bandwidth, Duration, Instant, Rng};
 /// Virtual time does not begin at the origin: a zero timestamp must not be special to anybody.
 pub(super) const START: Instant = Instant::from_nanos(1_000_000_000);
 
+/// Label of what ends a path for good.
+pub(super) const VANISH: &str = "vanish";
+
 /// Between `from` and `to`, every order of magnitude as likely as another.
 fn magnitude(r: &mut dyn Rng, from: u64, to: u64) -> u64 {
     let (lo, hi) = ((from.max(1) as f64).ln(), (to.max(1) as f64).ln());
@@ -40,7 +43,10 @@ impl Scenario {
         let nat = impairments.iter().any(|i| matches!(i.kind, Kind::Box { kind: BoxKind::Nat, .. }));
         let count = 1 + r.below(3) as u16;
         let flows = (0..count).map(|id| flow(seed, id, clients, servers, !nat)).collect();
-        let tunings = tuning::generate(seed, START);
+        let mut tunings = tuning::generate(seed, START);
+        if impairments.iter().any(|i| matches!(i.kind, Kind::Box { kind: BoxKind::BlackHole(..), .. })) {
+            tuning::probe_for_black_holes(seed, START, &mut tunings);
+        }
         let expect_all_complete = false;
         Self { seed, v6, rate, rtt, clients, servers, mtu, impairments, tunings, flows, expect_all_complete }
     }
@@ -112,6 +118,11 @@ fn impairments(seed: u64, v6: bool, rtt: Duration, mtu: [u32; 2]) -> Vec<Impairm
         let from = START + Duration::from_micros(magnitude(r, 1, 5_000_000));
         BoxKind::Outage(from, from + Duration::from_millis(magnitude(r, 10, 40_000)), one_in(r, 2))
     });
+    // One side is never heard of again, from then on.
+    d.box_in(30, VANISH, |r| {
+        let from = START + Duration::from_micros(magnitude(r, 100, 5_000_000));
+        BoxKind::Outage(from, from + Duration::from_secs(1 << 20), false)
+    });
     d.out
 }
 
@@ -137,11 +148,19 @@ fn flow(seed: u64, id: u16, clients: u8, servers: u8, may_be_simultaneous: bool)
             plan.ending = ending(r);
         }
     }
+    // Its own luck: flows are what they were before there was urgent data.
+    let mut r = rng(seed, &format!("urgent {id}"));
+    client.writing.urgent = one_in(&mut r, 10);
+    server.writing.urgent = one_in(&mut r, 10);
     Flow { id, hosts, connections, start, simultaneous, client, server }
 }
 
 fn plan(total: u64, chunk: u32, gap: Duration, dialogue: Option<Dialogue>) -> Plan {
-    Plan { writing: Writing { total, chunk, gap, dialogue }, reading: Reading::AtOnce, ending: Ending::Polite }
+    Plan {
+        writing: Writing { total, chunk, gap, dialogue, urgent: false },
+        reading: Reading::AtOnce,
+        ending: Ending::Polite,
+    }
 }
 
 /// What the two programs write, and how many connections there are.

@@ -1,6 +1,6 @@
 //! A scenario becomes a world, runs, and is judged.
 
-use super::generate::START;
+use super::generate::{START, VANISH};
 use super::kinds::{BoxKind, Flow, FlowEnd, Kind};
 use super::{Scenario, Side};
 use crate::link::{Link, LinkConfig};
@@ -120,9 +120,12 @@ impl Scenario {
 
     /// How a flow ought to end in this scenario.
     pub fn expects(&self, f: &Flow) -> FlowEnd {
-        let hole = |k: &Kind| matches!(k, Kind::Box { kind: BoxKind::BlackHole(..), .. });
-        let excused =
-            !f.is_polite() || self.impairments.iter().any(|i| hole(&i.kind)) || self.tunings.iter().any(|t| t.may_fail);
+        // A black hole excuses those who do not look for it.
+        let probes = [Side::Clients, Side::Servers].iter().all(|s| self.tunings.iter().any(|t| t.probes(*s)));
+        let hole = |k: &Kind| !probes && matches!(k, Kind::Box { kind: BoxKind::BlackHole(..), .. });
+        let excused = !f.is_polite()
+            || self.impairments.iter().any(|i| i.label == VANISH || hole(&i.kind))
+            || self.tunings.iter().any(|t| t.may_fail);
         if excused && !self.expect_all_complete { FlowEnd::Ends } else { FlowEnd::Complete }
     }
 

@@ -38,6 +38,16 @@ pub struct Tuning {
     pub may_fail: bool,
 }
 
+impl Tuning {
+    /// Makes a side look for black holes, from the start.
+    pub(super) fn probes(&self, side: Side) -> bool {
+        self.side == side && self.label.starts_with(PROBING)
+    }
+}
+
+/// How the label begins of what finds black holes; the random settings of the same sysctl may switch it on late, or off.
+const PROBING: &str = "finds-black-holes@";
+
 /// Sysctls and what they may be set to.
 const SYSCTLS: &[(&str, &[&str])] = &[
     ("net.ipv4.tcp_congestion_control", &["reno", "cubic", "bbr"]),
@@ -46,7 +56,7 @@ const SYSCTLS: &[(&str, &[&str])] = &[
     ("net.ipv4.tcp_dsack", &["0"]),
     ("net.ipv4.tcp_window_scaling", &["0"]),
     ("net.ipv4.tcp_ecn", &["0", "1", "2", "3", "4", "5"]),
-    ("net.ipv4.tcp_ecn_option", &["0", "1"]),
+    ("net.ipv4.tcp_ecn_option", &["0", "1", "3"]),
     ("net.ipv4.tcp_mtu_probing", &["1", "2"]),
     ("net.ipv4.tcp_base_mss", &["256", "536"]),
     ("net.ipv4.tcp_fastopen", &["3", "1027", "1543"]),
@@ -121,6 +131,20 @@ pub(super) fn generate(seed: u64, start: Instant) -> Vec<Tuning> {
         }
     }
     out
+}
+
+/// Of scenarios with a black hole: half of them have both sides search for the path's MTU, and then nothing excuses a connection that does not find it.
+pub(super) fn probe_for_black_holes(seed: u64, start: Instant, out: &mut Vec<Tuning>) {
+    let mut r = rng(seed, "finds-black-holes");
+    if r.below(2) == 0 {
+        return;
+    }
+    let value = *pick(&mut r, &["1", "2"]);
+    out.retain(|t| !t.label.contains("tcp_mtu_probing"));
+    for side in [Side::Clients, Side::Servers] {
+        let task = Some((start, Task::Sysctl("net.ipv4.tcp_mtu_probing".into(), value.into())));
+        push(out, Tuning { label: format!("{PROBING}{}", side.name()), side, option: None, task, may_fail: false });
+    }
 }
 
 fn pick<'a, T>(r: &mut dyn Rng, of: &'a [T]) -> &'a T {

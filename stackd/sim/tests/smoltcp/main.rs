@@ -105,7 +105,8 @@ impl Case {
             .map(|n| (START, Task::Sysctl(format!("net.ipv4.{n}"), "15".into())))
             .collect();
         tasks.extend(self.sysctls.iter().map(|&(n, v)| (START, Task::Sysctl(n.into(), v.into()))));
-        let writing = Writing { total: self.bytes.0, chunk: 10_000, gap: Duration::ZERO, dialogue: None };
+        let writing =
+            Writing { total: self.bytes.0, chunk: 10_000, gap: Duration::ZERO, dialogue: None, urgent: false };
         let plan = Plan { writing, reading: self.reading, ending: self.ending };
         let (v4, v6) = address(2);
         let to = SocketAddr::new(if self.v6 { v6.into() } else { v4.into() }, 80);
