@@ -11,7 +11,7 @@ use crate::recovery::Undo;
 use crate::seam::{Env, Event, Ingress, Place, State};
 use serde::{Deserialize, Serialize};
 use stackd_base::{Instant, Mib, SeqNum};
-use stackd_wire::{FastOpenCookie, TcpRepr};
+use stackd_wire::{FastOpenCookie, TcpOptions, TcpRepr};
 
 /// Room for options beside the data of a SYN, whatever they are (Linux's `MAX_TCP_OPTION_SPACE`).
 const OPTION_SPACE: u32 = 40;
@@ -162,10 +162,17 @@ impl Connection {
         }
     }
 
-    /// Option of our SYN or SYN-ACK. One sent again goes without, and without data (RFC 7413, 4.1.3): a middlebox may have dropped the
-    /// first for that.
-    pub(crate) fn fast_open_option(&self, again: bool) -> Option<FastOpenCookie> {
-        self.fast.as_ref()?.option.filter(|_| !again)
+    /// Option of our SYN or SYN-ACK, beside its others. One sent again goes without, and without data (RFC 7413, 4.1.3): a middlebox may have
+    /// dropped the first for that. Where the others and a signature leave no room, nothing is asked or granted and, as data may not go
+    /// without its cookie, none is sent (as Linux).
+    pub(crate) fn add_fast_open_option(&mut self, options: &mut TcpOptions, again: bool) {
+        let Some(f) = self.fast.as_mut().filter(|f| f.option.is_some() && !again) else { return };
+        options.fast_open = f.option;
+        if options.len() + usize::from(self.flow.signature) > OPTION_SPACE as usize {
+            options.fast_open = None;
+            f.option = None;
+            f.room = 0;
+        }
     }
 
     /// Bytes that the first SYN takes along; they are on the scoreboard afterwards.

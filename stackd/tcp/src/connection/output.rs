@@ -164,7 +164,7 @@ impl Connection {
         let is_retransmit = self.nxt > 0;
         let mut len = 0;
         let mut options = self.syn_options(env.cfg, now, answer);
-        options.fast_open = self.fast_open_option(is_retransmit);
+        self.add_fast_open_option(&mut options, is_retransmit);
         let mut flags = TcpFlags::SYN;
         if answer {
             let (ecn, option) = self.syn_ack_ecn(env.cfg, is_retransmit);

@@ -68,6 +68,30 @@ fn rfc7413_4_1_1_the_first_syn_asks_for_a_cookie_and_carries_no_data() {
     assert_eq!((info.fastopen_client_fail, info.options & 32), (1, 0));
 }
 
+/// MSS, SACK, timestamps and window scale take 20 bytes, a TCP-MD5 signature 20 more: a fuzzer found 44 bytes of options, the cookie's
+/// left out by what writes the header, and servers were remembered to refuse what they were never asked.
+#[test]
+fn beside_a_signature_that_leaves_no_room_nothing_is_asked_and_no_data_sent() {
+    for how in [
+        FastOpen::Ask { experimental: false },
+        FastOpen::Ask { experimental: true },
+        FastOpen::Data { cookie: Some(cookie()), mss: Some(1000) },
+    ] {
+        let (now, cfg) = (Instant::from_nanos(5_000_000_000), Config { congestion: "reno", ..Config::default() });
+        let flow = FlowParams { signature: 20, ..FlowParams::new(1, 2) };
+        let conn = Connection::connect_fast(&cfg, flow, SeqNum(ISS), now, how);
+        let mut t = Test::over(End::new(conn, cfg, 9), now);
+        t.write(100);
+        let (o, payload) = sent(&mut t);
+        assert_eq!((o.fast_open, payload), (None, None), "{how:?}");
+        assert!(o.len() + 20 <= 40, "{how:?}: {} bytes of options", o.len());
+        t.recv(seg().seq(0).ack(1).syn().options(synack(None)));
+        let refused = t.end.conn.fast_open_lesson().and_then(|l| l.refused);
+        assert_eq!(refused, None, "{how:?}");
+        t.expect(seg().seq(1).ack(1).len(100));
+    }
+}
+
 #[test]
 fn a_server_that_grants_nothing_is_remembered_by_the_form_of_the_question() {
     for experimental in [false, true] {

@@ -179,3 +179,27 @@ fn stray_data_is_answered_without_a_rate_limit() {
     t.recv(seg().seq(500_000).ack(1)).quiet();
     assert_eq!(t.end.mib.get(Mib::TcpExtTCPACKSkippedSeq), 1);
 }
+
+/// A path's MTU shrinks, its packets are resent without a reduction, and nobody answers: from then on a timeout is worth one packet.
+#[test]
+fn a_timeout_cuts_the_window_of_what_a_smaller_mtu_had_resent() {
+    for (congestion, mtu_probing) in [("reno", 0), ("cubic", 0), ("bbr", 0), ("bbr", 1)] {
+        let mut t = Test::established(Config { congestion, mtu_probing, retries1: 0, ..plain() });
+        t.write(14_600);
+        t.drain();
+        t.after(ms(10));
+        t.recv(seg().seq(1).ack(1461));
+        let now = t.now;
+        t.end.with(|c, env| c.handle_path(now, 100, env));
+        let mut sent = Vec::new();
+        for _ in 0..6 {
+            let before = t.end.conn.info(t.now, &t.end.cfg).total_retrans;
+            for _ in 0..300 {
+                t.drain();
+                t.after(ms(1));
+            }
+            sent.push(t.end.conn.info(t.now, &t.end.cfg).total_retrans - before);
+        }
+        assert!(sent[1..].iter().all(|&n| n <= 1), "{congestion}, probing {mtu_probing}: {sent:?}");
+    }
+}
