@@ -101,8 +101,10 @@ fn slaac() -> Result<()> {
     let bed = dad()?;
     let dev = device(&bed)?;
     until(&bed, &["ip", "-6", "addr"], |t| !t.contains("tentative"))?;
-    python(ADVERTISE, &[&dev])?;
     let made = |t: &str| t.lines().find(|l| l.contains("2001:db8:77:")).map(str::to_owned);
+    // Again until it is heard, as routers do: while Linux still looks for duplicates of its own link-local address, what it sends comes from
+    // another one, and such advertisements are not believed.
+    until(&bed, &["ip", "-6", "addr"], |t| made(t).is_some() || python(ADVERTISE, &[&dev]).is_err())?;
     let text = until(&bed, &["ip", "-6", "addr"], |t| made(t).is_some_and(|l| !l.contains("tentative")))?;
     let line = made(&text).context("no address")?;
     ensure!(line.contains("scope global dynamic mngtmpaddr"), "{line}");

@@ -177,8 +177,8 @@ mod tests {
     fn beside_one_who_works_nobody_watches_for_a_while() {
         let mut now = Instant::now();
         let mut n = Neighbours::new(now);
-        let (_, yields, blocks) = watch(&mut n, &mut now, MILLI, 3 * MILLI);
-        assert!(blocks && yields == 1);
+        let (_, yields, blocks) = watch(&mut n, &mut now, 10 * MILLI, 3 * MILLI);
+        assert!(blocks && yields == 1, "{yields} yields");
         assert_eq!(n.next_with(now, || now + NOBODY), Next::Block, "and at once the next time");
         now += SHUN;
         assert!(!watch(&mut n, &mut now, MILLI, NOBODY).2, "later it is tried again");

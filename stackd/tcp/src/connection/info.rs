@@ -41,9 +41,10 @@ pub(crate) struct Stats {
     /// Timeouts, those of SYNs included; and rows of them without anything new acknowledged in between.
     pub total_rto: u16,
     pub total_rto_recoveries: u16,
-    /// Spent in rows of timeouts that are over, and when the one that is not began.
-    pub total_rto_time: Duration,
-    pub rto_since: Option<Instant>,
+    /// Milliseconds spent in rows of timeouts that are over, and when the one that is not began (in milliseconds; 0: there is none). As Linux's
+    /// `rto_stamp`: an idle connection has no room for more.
+    pub total_rto_time: u32,
+    pub rto_stamp: u32,
     pub last_data_sent: Instant,
     pub last_recv: Instant,
     pub last_ack_recv: Instant,
@@ -56,6 +57,11 @@ pub(crate) struct Stats {
     pub paced_until: Option<Instant>,
     /// A packet with ECT or CE arrived.
     pub ecn_seen: bool,
+}
+
+/// A moment in milliseconds, not 0.
+fn stamp(at: Instant) -> u32 {
+    (at.as_millis() as u32).max(1)
 }
 
 impl Stats {
@@ -71,15 +77,32 @@ impl Stats {
             self.total_rto_recoveries = self.total_rto_recoveries.saturating_add(1);
             // A row that a partial acknowledgment divides goes on as far as time is concerned.
             self.end_rto_row(now);
-            self.rto_since = Some(now);
+            self.begin_rto_row(now);
+        }
+    }
+
+    /// A row of timeouts began at `since`.
+    pub fn begin_rto_row(&mut self, since: Instant) {
+        self.rto_stamp = stamp(since);
+    }
+
+    /// The row that goes on, if one does, began at `since`.
+    pub fn date_rto_row(&mut self, since: Instant) {
+        if self.rto_stamp != 0 {
+            self.begin_rto_row(since);
         }
     }
 
     /// Recovery from timeouts is over.
     pub fn end_rto_row(&mut self, now: Instant) {
-        if let Some(since) = self.rto_since.take() {
-            self.total_rto_time += now - since;
-        }
+        self.total_rto_time = self.rto_time(now);
+        self.rto_stamp = 0;
+    }
+
+    /// Milliseconds spent in rows of timeouts until `now`.
+    fn rto_time(&self, now: Instant) -> u32 {
+        let row = if self.rto_stamp == 0 { 0 } else { stamp(now).wrapping_sub(self.rto_stamp) };
+        self.total_rto_time.saturating_add(row)
     }
 
     pub fn switch_chrono(&mut self, now: Instant, to: Chrono) {
@@ -273,7 +296,7 @@ impl Connection {
             rehash: st.rehash,
             total_rto: st.total_rto,
             total_rto_recoveries: st.total_rto_recoveries,
-            total_rto_time: cap((st.total_rto_time + st.rto_since.map_or(Duration::ZERO, |t| now - t)).as_millis()),
+            total_rto_time: st.rto_time(now),
             accecn: self.accecn_info(),
             congestion: self.cc.name(),
             cc: self.cc.info(),

@@ -137,7 +137,7 @@ impl Connection {
             && let Some(first) = self.retrans_since
         {
             // As Linux: of a passive open the time counts from the first SYN-ACK.
-            self.stats.rto_since = self.stats.rto_since.map(|_| first);
+            self.stats.date_rto_row(first);
         }
         self.stats.end_rto_row(now);
         self.backoff = 0;

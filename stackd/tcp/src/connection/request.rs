@@ -119,7 +119,7 @@ impl Request {
         if self.retransmits > 0 {
             c.stats.total_rto = self.retransmits.into();
             c.stats.total_rto_recoveries = 1;
-            c.stats.rto_since = Some(self.sent_at);
+            c.stats.begin_rto_row(self.sent_at);
         }
         c.timer = Some((RetransTimer::Rto, self.due_at));
         c.last_oow_ack = self.last_oow_ack;
