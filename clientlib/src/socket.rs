@@ -254,8 +254,10 @@ impl Sock {
         self.listening.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_listening(&self, on: bool) {
-        self.listening.store(on, Ordering::Relaxed);
+    pub(crate) fn listen(&self, backlog: i32) -> io::Result<()> {
+        self.call(Opcode::Listen, [i64::from(backlog) as u64, 0, 0, 0, 0], Arg::NONE)?;
+        self.listening.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn is_write_shut(&self) -> bool {
@@ -544,9 +546,11 @@ impl Sock {
     }
 
     /// A look at shared memory. IN and OUT of the state word may lag behind our own cursors, so the FIFOs decide; a listener has no
-    /// bytes, and finds out by being told.
+    /// bytes, and there the word does: the daemon brings it up to date before it answers an accept.
     fn ready_now(&self, mask: u32, least: usize) -> bool {
-        self.state.readiness() & (ready::ERR | ready::HUP | ready::RDHUP & mask) != 0
+        let state = self.state.readiness();
+        state & (ready::ERR | ready::HUP | ready::RDHUP & mask) != 0
+            || self.is_listening() && state & mask & ready::IN != 0
             || mask & ready::IN != 0 && lock(&self.rx).available() >= least.max(1) as u64
             || mask & ready::OUT != 0 && lock(&self.tx).space() > 0
     }

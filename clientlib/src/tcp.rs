@@ -483,7 +483,7 @@ impl TcpListener {
                 sock.set_int(SOL_SOCKET, SO_REUSEPORT, 1)?;
             }
             sock.bind(addr)?;
-            sock.call(Opcode::Listen, [i64::from(backlog) as u64, 0, 0, 0, 0], Arg::NONE)?;
+            sock.listen(backlog)?;
             Ok(Self { sock: Arc::new(sock) })
         })
     }

@@ -7,6 +7,7 @@ mod common;
 use common::Daemon;
 use stackd_client::{Session, TcpListener, TcpStream};
 use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
 
 fn session(daemon: &Daemon) -> Session {
     Session::connect(daemon.attach()).expect("attached")
@@ -69,6 +70,32 @@ fn a_socket_too_many_fails_its_connect_and_nothing_else() {
     drop(more);
     let again = TcpStream::connect_in(&client, at).expect("there is room again");
     assert_eq!(again.peer_addr().expect("connected"), at);
+}
+
+/// A listener has no bytes to watch for: one that looked only for bytes saw nobody come until its time of watching was over.
+#[test]
+fn whoever_watches_a_listener_sees_connections_come() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start(dir.path(), "");
+    let (server, client) = (session(&daemon), session(&daemon));
+    let listener = TcpListener::bind_in(&server, "127.0.0.1:0").expect("bound");
+    let at = listener.local_addr().expect("an address");
+    const TIMES: usize = 50;
+    let watched = Duration::from_secs(10);
+    server.set_spin(watched);
+    let acceptor = std::thread::spawn(move || {
+        for _ in 0..TIMES {
+            let (mut stream, _) = listener.accept().expect("accepted");
+            stream.write_all(b"x").expect("written");
+        }
+    });
+    let began = Instant::now();
+    for _ in 0..TIMES {
+        let mut stream = TcpStream::connect_in(&client, at).expect("connected");
+        stream.read_exact(&mut [0; 1]).expect("a byte");
+    }
+    assert!(began.elapsed() < watched, "{:?}", began.elapsed());
+    acceptor.join().expect("the acceptor");
 }
 
 #[test]

@@ -89,9 +89,7 @@ impl Socket {
 
     /// `listen(2)`.
     pub fn listen(&self, backlog: i32) -> io::Result<()> {
-        self.sock.call(Opcode::Listen, [i64::from(backlog) as u64, 0, 0, 0, 0], Arg::NONE)?;
-        self.sock.set_listening(true);
-        Ok(())
+        self.sock.listen(backlog)
     }
 
     /// `connect(2)`. A blocking one waits as long as `SO_SNDTIMEO` says.
