@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// How long a call watches shared memory before its thread sleeps, unless [`Session::set_spin`] says otherwise: what
 /// waking a thread on an idle virtual processor costs.
-const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+pub(crate) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
 /// How often a thread that spins for long asks whether the daemon lives.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 /// A live daemon answers the handshake well within this.

@@ -1,7 +1,7 @@
 //! What TCP and UDP sockets have in common: a number in the session, two FIFO halves, readiness, options.
 
 use crate::lane::{Lane, Ticket, broken};
-use crate::session::{Counters, Inner, Session, Spinner, check, lock};
+use crate::session::{Counters, DEFAULT_SPIN, Inner, Session, Spinner, check, lock};
 use stackd_shm::Breach;
 use stackd_shm::abi::{Arg, FLAG_LAST_SOCKET, FLAG_MORE, FLAG_NONBLOCK, Opcode, Sqe, ready};
 use stackd_shm::fifo::{RxReader, SockState, TxWriter};
@@ -523,6 +523,8 @@ impl Sock {
     pub(crate) fn wait_for(&self, mask: u32, least: usize, deadline: Option<Instant>) -> io::Result<()> {
         // socket(7), SO_BUSY_POLL: how long to spin before sleeping, for this socket.
         let spin = match self.busy_poll.load(Ordering::Relaxed) {
+            // Whoever waits for connections would take the processor from those who serve them.
+            0 if self.is_listening() => self.inner().spin().min(DEFAULT_SPIN),
             0 => self.inner().spin(),
             us => Duration::from_micros(us.into()),
         };

@@ -5,6 +5,7 @@
 mod common;
 
 use common::Daemon;
+use stackd_client::raw::Socket;
 use stackd_client::{Session, TcpListener, TcpStream};
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -78,15 +79,22 @@ fn whoever_watches_a_listener_sees_connections_come() {
     let dir = tempfile::tempdir().expect("a folder");
     let daemon = Daemon::start(dir.path(), "");
     let (server, client) = (session(&daemon), session(&daemon));
-    let listener = TcpListener::bind_in(&server, "127.0.0.1:0").expect("bound");
+    const AF_INET: i32 = 2;
+    const SOCK_STREAM: i32 = 1;
+    const SOL_SOCKET: i32 = 1;
+    const SO_BUSY_POLL: i32 = 46;
+    let listener = Socket::new(&server, AF_INET, SOCK_STREAM, 0).expect("a socket");
+    listener.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    listener.listen(8).expect("listening");
     let at = listener.local_addr().expect("an address");
     const TIMES: usize = 50;
     let watched = Duration::from_secs(10);
-    server.set_spin(watched);
+    let microseconds = i32::try_from(watched.as_micros()).expect("few enough");
+    listener.set_option(SOL_SOCKET, SO_BUSY_POLL, &microseconds.to_ne_bytes()).expect("set");
     let acceptor = std::thread::spawn(move || {
         for _ in 0..TIMES {
-            let (mut stream, _) = listener.accept().expect("accepted");
-            stream.write_all(b"x").expect("written");
+            let (stream, _) = listener.accept4(0).expect("accepted");
+            assert_eq!(stream.send(b"x", 0, None).expect("written"), 1);
         }
     });
     let began = Instant::now();
