@@ -268,7 +268,11 @@ impl World {
             Opcode::Listen => sock.queue = Some(VecDeque::new()),
             Opcode::Accept => {
                 assert_eq!(sqe.flags, FLAG_NONBLOCK);
-                let Some(id) = sock.queue.as_mut().unwrap().pop_front() else { return -AGAIN };
+                let queue = sock.queue.as_mut().unwrap();
+                let id = queue.pop_front();
+                let left = if queue.is_empty() { 0 } else { ready::IN };
+                sock.shared.status.set_readiness(left);
+                let Some(id) = id else { return -AGAIN };
                 *out = Arg::from_addr(self.socks[&id].peer_name.unwrap());
                 return id as i32;
             }
@@ -316,7 +320,9 @@ impl World {
             sock.peer_name = Some(peer);
             sock.shared.tx.grant(WINDOW);
         }
-        self.socks.get_mut(&listener).unwrap().queue.as_mut().unwrap().push_back(child);
+        let listener = self.socks.get_mut(&listener).unwrap();
+        listener.queue.as_mut().unwrap().push_back(child);
+        listener.shared.status.set_readiness(ready::IN);
         0
     }
 

@@ -549,7 +549,7 @@ impl Sock {
 
     /// A look at shared memory. IN and OUT of the state word may lag behind our own cursors, so the FIFOs decide; a listener has no
     /// bytes, and there the word does: the daemon brings it up to date before it answers an accept.
-    fn ready_now(&self, mask: u32, least: usize) -> bool {
+    pub(crate) fn ready_now(&self, mask: u32, least: usize) -> bool {
         let state = self.state.readiness();
         state & (ready::ERR | ready::HUP | ready::RDHUP & mask) != 0
             || self.is_listening() && state & mask & ready::IN != 0

@@ -1,5 +1,6 @@
 use crate::fake_daemon::FakeDaemon;
 use crate::{Session, TcpConnect, TcpListener, TcpStream, UdpSocket};
+use stackd_shm::abi::ready;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
@@ -64,6 +65,19 @@ fn bytes_arrive_both_ways_through_more_than_a_window() {
     echo.join().unwrap();
     assert_eq!(client.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(client.read(&mut [0; 4]).unwrap(), 0);
+}
+
+/// A listener has no bytes to watch for: one that looked only for bytes saw nobody come until its time of watching was over.
+#[test]
+fn whoever_watches_a_listener_sees_connections_come() {
+    let daemon = FakeDaemon::start(8);
+    let session = attach(&daemon);
+    let listener = TcpListener::bind_in(&session, ANY).unwrap();
+    assert!(!listener.sock.ready_now(ready::IN, 0));
+    let _client = TcpStream::connect_in(&session, listener.local_addr().unwrap()).unwrap();
+    assert!(listener.sock.ready_now(ready::IN, 0), "somebody came");
+    listener.accept().unwrap();
+    assert!(!listener.sock.ready_now(ready::IN, 0), "nobody else");
 }
 
 #[test]

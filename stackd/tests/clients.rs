@@ -5,10 +5,8 @@
 mod common;
 
 use common::Daemon;
-use stackd_client::raw::Socket;
 use stackd_client::{Session, TcpListener, TcpStream};
 use std::io::{ErrorKind, Read, Write};
-use std::time::{Duration, Instant};
 
 fn session(daemon: &Daemon) -> Session {
     Session::connect(daemon.attach()).expect("attached")
@@ -71,39 +69,6 @@ fn a_socket_too_many_fails_its_connect_and_nothing_else() {
     drop(more);
     let again = TcpStream::connect_in(&client, at).expect("there is room again");
     assert_eq!(again.peer_addr().expect("connected"), at);
-}
-
-/// A listener has no bytes to watch for: one that looked only for bytes saw nobody come until its time of watching was over.
-#[test]
-fn whoever_watches_a_listener_sees_connections_come() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let daemon = Daemon::start(dir.path(), "");
-    let (server, client) = (session(&daemon), session(&daemon));
-    const AF_INET: i32 = 2;
-    const SOCK_STREAM: i32 = 1;
-    const SOL_SOCKET: i32 = 1;
-    const SO_BUSY_POLL: i32 = 46;
-    let listener = Socket::new(&server, AF_INET, SOCK_STREAM, 0).expect("a socket");
-    listener.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
-    listener.listen(8).expect("listening");
-    let at = listener.local_addr().expect("an address");
-    const TIMES: usize = 50;
-    let watched = Duration::from_secs(10);
-    let microseconds = i32::try_from(watched.as_micros()).expect("few enough");
-    listener.set_option(SOL_SOCKET, SO_BUSY_POLL, &microseconds.to_ne_bytes()).expect("set");
-    let acceptor = std::thread::spawn(move || {
-        for _ in 0..TIMES {
-            let (stream, _) = listener.accept4(0).expect("accepted");
-            assert_eq!(stream.send(b"x", 0, None).expect("written"), 1);
-        }
-    });
-    let began = Instant::now();
-    for _ in 0..TIMES {
-        let mut stream = TcpStream::connect_in(&client, at).expect("connected");
-        stream.read_exact(&mut [0; 1]).expect("a byte");
-    }
-    assert!(began.elapsed() < watched, "{:?}", began.elapsed());
-    acceptor.join().expect("the acceptor");
 }
 
 #[test]
