@@ -131,7 +131,7 @@ impl Waiter {
     }
 
     /// A wait ended at `now`, and nothing was ready if `timed_out`: what that says about the cost of waking. It follows a rise at once and a
-    /// fall slowly, so that about one wait in sixteen is late.
+    /// fall slowly: being late costs more than watching for longer.
     pub fn woke(&mut self, now: Instant, timed_out: bool) {
         let Some(planned) = self.planned.take().filter(|_| timed_out) else { return };
         let (late, known) = (now.saturating_since(planned), self.wake_cost);

@@ -1,7 +1,7 @@
 //! The end of a connect, and the end of an association: what `connect(2)` answers the second time, and to `AF_UNSPEC`.
 
 use super::Stack;
-use crate::socket::{Binding, Body, Shut};
+use crate::socket::{Binding, Body, Shut, Socket};
 use crate::store::ByteStore;
 use crate::types::{Domain, Readiness};
 use stackd_base::{Errno, Instant, SockId};
@@ -81,28 +81,14 @@ impl Stack {
         }
         s.connecting = false;
         s.shut = Shut::default();
-        s.peer = None;
-        if !s.locks.addr {
-            s.local.set_ip(unspecified(s.domain));
-        }
-        if s.binding == Binding::Claim && !s.locks.port {
-            let port = s.local.port();
-            s.binding = Binding::None;
-            s.local.set_port(0);
+        if let Some(port) = dissociate(s) {
             self.tcp_ports.release(port, sock);
         }
     }
 
     fn disconnect_udp(&mut self, sock: SockId) {
         let Some(s) = self.sockets.get_mut(sock) else { return };
-        s.peer = None;
-        if !s.locks.addr {
-            s.local.set_ip(unspecified(s.domain));
-        }
-        if s.binding == Binding::Claim && !s.locks.port {
-            let port = s.local.port();
-            s.binding = Binding::None;
-            s.local.set_port(0);
+        if let Some(port) = dissociate(s) {
             self.udp_demux.remove_waiting(port, sock);
             self.udp_ports.release(port, sock);
         }
@@ -123,6 +109,21 @@ impl Stack {
             self.note(sock, Readiness::ERR);
         }
     }
+}
+
+/// No peer any more, and of the local name only what `bind` chose. The port that is to be released, if one is.
+fn dissociate(s: &mut Socket) -> Option<u16> {
+    s.peer = None;
+    if !s.locks.addr {
+        s.local.set_ip(unspecified(s.domain));
+    }
+    if s.binding != Binding::Claim || s.locks.port {
+        return None;
+    }
+    let port = s.local.port();
+    s.binding = Binding::None;
+    s.local.set_port(0);
+    Some(port)
 }
 
 fn unspecified(domain: Domain) -> IpAddr {
