@@ -7,6 +7,7 @@ use crate::demux::{FlowEntry, FlowKey};
 use crate::ip::{Datagram, Outgoing, RouteDecision};
 use crate::packet::Payload;
 use crate::socket::opts::SockOpts;
+use crate::socket::opts::repeats_in;
 use crate::socket::requests::HalfOpen;
 use crate::socket::{Body, TcpSock};
 use crate::store::ByteStore;
@@ -273,15 +274,4 @@ impl Stack {
         // An answer that does not fit or finds no interface is as good as lost.
         let _ = ip.send(&mut env, &route, outgoing);
     }
-}
-
-/// Repetitions of a SYN-ACK (1 s, doubling) that fit into `seconds`: Linux's `secs_to_retrans`.
-fn repeats_in(seconds: u32) -> u32 {
-    let (mut repeats, mut timeout, mut period) = (1, 1u32, 1u32);
-    while seconds > period && repeats < 255 {
-        repeats += 1;
-        timeout = (timeout * 2).min(120);
-        period += timeout;
-    }
-    repeats
 }
