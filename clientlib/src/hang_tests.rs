@@ -2,6 +2,7 @@
 
 use crate::fake_daemon::FakeDaemon;
 use crate::{Session, TcpListener, TcpStream};
+use stackd_shm::abi::ready;
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -52,6 +53,26 @@ fn a_timeout_ends_a_spin() {
     let error = must_return(move || client.read(&mut [0; 1]).unwrap_err());
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     assert!(start.elapsed() >= Duration::from_millis(20));
+}
+
+/// It watched twice: for the short time a listener is watched, and then for the session's whole time, where it took a processor
+/// from those who serve the connections that came before. (Neighbours at work end a watch too: one sleep in many tries says nothing.)
+#[test]
+fn a_thread_that_waits_for_connections_sleeps_however_long_its_session_watches() {
+    let daemon = FakeDaemon::start(4);
+    let session = Session::connect(&daemon.path).unwrap();
+    session.set_spin(Duration::from_secs(3600));
+    let listener = TcpListener::bind_in(&session, ANY).unwrap();
+    let slept = must_return(move || {
+        let tries = (0..10).filter(|_| {
+            let before = session.stats().sleeps;
+            let soon = Instant::now() + Duration::from_millis(20);
+            assert!(listener.sock.wait_for(ready::IN, 0, Some(soon)).is_err(), "nobody comes");
+            session.stats().sleeps > before
+        });
+        tries.count()
+    });
+    assert!(slept > 5, "slept {slept} times of 10");
 }
 
 /// Holds a future, and drops it when it is woken: what an executor does with a task that was cancelled.

@@ -257,6 +257,11 @@ impl Lane {
         if let Some(reply) = self.spin(session, ticket, deadline)? {
             return Ok(reply);
         }
+        self.sleep(session, ticket, deadline)
+    }
+
+    /// The answer to `ticket`, for whoever has watched for long enough already. TimedOut takes the call back.
+    pub(crate) fn sleep(&self, session: &Inner, ticket: Ticket, deadline: Option<Instant>) -> io::Result<Reply> {
         let mut state = self.lock();
         loop {
             state.reap()?;

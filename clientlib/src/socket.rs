@@ -536,7 +536,7 @@ impl Sock {
         }
         let lane = self.inner().thread_lane()?;
         let ticket = lane.submit(self.inner(), self.poll_entry(mask, least), Arg::NONE)?;
-        match lane.wait(self.inner(), ticket, deadline).and_then(check) {
+        match lane.sleep(self.inner(), ticket, deadline).and_then(check) {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(io::Error::from_raw_os_error(11)),
             Err(e) => Err(e),
