@@ -155,15 +155,17 @@ impl Shard {
     fn turn(&mut self) {
         let now = self.clock.now();
         let mut busy = self.read_mail(now);
-        busy |= self.serve_clients(now);
+        if self.serve_clients(now) {
+            // What clients ask for leaves before a look at the devices, which is a system call even where nothing came.
+            busy = true;
+            self.answer(now);
+        }
         busy |= self.receive(now);
         if self.core.stack.next_deadline().is_some_and(|d| d <= now) {
             self.core.stack.handle_timers(now, &mut self.core.store);
             busy = true;
         }
-        // Clients that watch go on while the frames leave; those that sleep are woken by `flush`.
-        busy |= self.tell_clients(now);
-        busy |= self.transmit(now);
+        busy |= self.answer(now);
         busy |= self.tell_clients(now);
         self.end_condemned(now);
         busy |= self.core.store.flush();
@@ -179,6 +181,12 @@ impl Shard {
         } else {
             self.idle(now);
         }
+    }
+
+    /// Clients that watch go on while the frames leave; those that sleep are woken by `flush`.
+    fn answer(&mut self, now: Instant) -> bool {
+        let told = self.tell_clients(now);
+        self.transmit(now) || told
     }
 
     fn read_mail(&mut self, now: Instant) -> bool {
@@ -241,7 +249,7 @@ impl Shard {
     }
 
     /// Tells clients what became of their sockets.
-    fn tell_clients(&mut self, now: Instant) -> bool {
+    pub(super) fn tell_clients(&mut self, now: Instant) -> bool {
         let mut any = false;
         while let Some(event) = self.core.stack.poll_event() {
             any = true;
