@@ -4,7 +4,7 @@ use crate::clock::os_random_u64;
 use crate::config::{Args, Config, ConfigError};
 use crate::control::backend::{Backend, Command};
 use crate::control::{self, Facts, Limits};
-use crate::instance::Instance;
+use crate::instance::{Door, Instance};
 use crate::session::attach::{self, Sessions};
 use crate::shard::{self, Mailer, Message};
 use crate::telemetry;
@@ -25,11 +25,14 @@ pub fn check(config: &Config, args: &Args) -> Result<(), ConfigError> {
 pub fn run(config: &Config, args: &Args) -> Result<()> {
     telemetry::init_logs(&config.log)?;
     let mut instance = Instance::acquire(&config.control)?;
-    let private = !rustix::process::geteuid().is_root();
-    // Clients of every user may attach to root's daemon (what they may do is decided by who they are); an ordinary user's
-    // daemon is that user's own.
-    let attach_listener = instance.listen_seqpacket(&config.attach, if private { 0o600 } else { 0o666 })?;
-    let control_listener = instance.listen_stream(&config.control, if private { 0o600 } else { 0o666 })?;
+    let door = match config.group {
+        Some(group) => Door::Group(group.0),
+        // As the kernel's sockets are there for every user.
+        None if rustix::process::geteuid().is_root() => Door::Open,
+        None => Door::Private,
+    };
+    let attach_listener = instance.listen_seqpacket(&config.attach, door)?;
+    let control_listener = instance.listen_stream(&config.control, door)?;
 
     let sessions = Sessions::new(config.quota.sessions);
     let shards = Shards::start(config, args, &sessions)?;

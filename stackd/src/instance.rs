@@ -9,6 +9,35 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+/// Who may open a socket's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Everybody: what they may do is decided by who they are.
+    Open,
+    /// The daemon's user and the members of a group.
+    Group(u32),
+    /// The daemon's user.
+    Private,
+}
+
+impl Door {
+    /// Gives the file at `path` its group and mode. Until then nobody else may write to it, that is, connect.
+    fn put_on(self, path: &Path) -> Result<()> {
+        let mode = match self {
+            Self::Open => 0o666,
+            Self::Group(gid) => {
+                std::os::unix::fs::chown(path, None, Some(gid)).with_context(|| {
+                    format!("cannot give {} to group {gid}: its members only, or root, may", path.display())
+                })?;
+                0o660
+            }
+            Self::Private => 0o600,
+        };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .with_context(|| format!("cannot set the mode of {}", path.display()))
+    }
+}
+
 /// The right to listen on a control path, held while it lives. Removes what it made when dropped.
 #[derive(Debug)]
 pub struct Instance {
@@ -62,18 +91,18 @@ impl Instance {
         }
     }
 
-    /// Listens for streams at `path`; the file may be opened by `mode`.
-    pub fn listen_stream(&mut self, path: &Path, mode: u32) -> Result<UnixListener> {
+    /// Listens for streams at `path`.
+    pub fn listen_stream(&mut self, path: &Path, door: Door) -> Result<UnixListener> {
         make_dir(path)?;
         Self::clear(path)?;
         let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
         self.sockets.push(path.to_path_buf());
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        door.put_on(path)?;
         Ok(listener)
     }
 
-    /// Listens for SEQPACKET connections at `path`; the file may be opened by `mode`.
-    pub fn listen_seqpacket(&mut self, path: &Path, mode: u32) -> Result<OwnedFd> {
+    /// Listens for SEQPACKET connections at `path`.
+    pub fn listen_seqpacket(&mut self, path: &Path, door: Door) -> Result<OwnedFd> {
         use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
         make_dir(path)?;
         Self::clear(path)?;
@@ -82,7 +111,7 @@ impl Instance {
         let addr = SocketAddrUnix::new(path).with_context(|| format!("{} is too long for a socket", path.display()))?;
         bind(&fd, &addr).with_context(|| format!("cannot listen on {}", path.display()))?;
         self.sockets.push(path.to_path_buf());
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        door.put_on(path)?;
         listen(&fd, 128)?;
         Ok(fd)
     }

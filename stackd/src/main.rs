@@ -1,6 +1,5 @@
 //! The daemon's front door: arguments in, exit code out.
 
-use clap::Parser;
 use stackd::config::{Args, Config};
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::of_process();
     let config = match Config::load(&args) {
         Ok(config) => config,
         Err(error) => {

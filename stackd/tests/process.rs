@@ -72,6 +72,29 @@ fn sockets_that_a_dead_daemon_left_are_replaced() {
     assert_eq!(daemon.stop().code(), Some(0));
 }
 
+/// Group and mode of what is there.
+fn door(path: &std::path::Path) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(path).expect("a socket");
+    (meta.gid(), meta.mode() & 0o777)
+}
+
+#[test]
+fn a_group_may_be_the_only_one_to_open_the_sockets() {
+    let me = rustix::process::getegid().as_raw();
+    let dir = dir();
+    for (config, mode) in [("", if rustix::process::geteuid().is_root() { 0o666 } else { 0o600 }), ("GROUP", 0o660)] {
+        let daemon = Daemon::start(dir.path(), &config.replace("GROUP", &format!("group = \"{me}\"")));
+        for socket in ["control", "attach"] {
+            assert_eq!(door(&dir.path().join(socket)), (me, mode), "{socket}, {config}");
+        }
+        assert_eq!(daemon.stop().code(), Some(0));
+    }
+    let out = output(stackd(dir.path()).env("STACKD_GROUP", "no such group"));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && text.contains("getent group") && text.contains("STACKD_GROUP"), "{text}");
+}
+
 #[test]
 fn a_daemon_killed_hard_can_be_started_again() {
     let dir = dir();

@@ -2,8 +2,10 @@
 
 use super::ConfigError;
 use super::file::{DeviceConfig, File, LogFormat, NeighbourConfig, RouteConfig};
-use super::units::{Prefix, Size, Span};
-use clap::Parser;
+use super::units::{Group, Prefix, Size, Span};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// A TCP/IP stack that runs as an ordinary process.
@@ -24,6 +26,9 @@ pub struct Args {
     /// Path of the socket where clients attach
     #[arg(long, env = "STACKD_ATTACH", value_name = "PATH")]
     pub attach: Option<PathBuf>,
+    /// Let only the daemon's user and this group open the two sockets (default: root's daemon lets everybody, others nobody)
+    #[arg(long, env = "STACKD_GROUP", value_name = "GROUP")]
+    pub group: Option<Group>,
     /// Worker threads (shards)
     #[arg(long, env = "STACKD_WORKERS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,
@@ -89,7 +94,31 @@ fn inline<T: serde::de::DeserializeOwned>(flag: &str, text: &str) -> Result<T, C
         .map_err(|e| flag_error(flag, format!("{text:?}: {}", super::error::with_remedy(e.message()))))
 }
 
+/// The variable that a refused value came from: clap names the flag that stands for it, and nothing else.
+fn variable_behind(error: &clap::Error, given: &[OsString]) -> Option<OsString> {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = shown.split_whitespace().next()?;
+    let is_flag = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.split('=').next() == Some(flag));
+    let command = Args::command();
+    let arg = command.get_arguments().find(|arg| arg.get_long() == flag.strip_prefix("--"))?;
+    let variable = arg.get_env()?;
+    (!given.iter().any(is_flag) && std::env::var_os(variable).is_some()).then(|| variable.to_owned())
+}
+
 impl Args {
+    /// What this process was given. A mistake ends it, and is told by the name that the user wrote.
+    pub fn of_process() -> Self {
+        let given: Vec<OsString> = std::env::args_os().collect();
+        Self::try_parse_from(&given).unwrap_or_else(|error| {
+            // Nobody is left to tell when even this cannot be written.
+            let _ = error.print();
+            if let Some(variable) = variable_behind(&error, &given) {
+                eprintln!("The value is that of the environment variable {}.", variable.display());
+            }
+            std::process::exit(error.exit_code())
+        })
+    }
+
     /// The sysctls given here, split.
     pub(super) fn sysctls(&self) -> Result<Vec<(String, String)>, ConfigError> {
         let mut all = Vec::new();
@@ -109,6 +138,7 @@ impl Args {
             check: _,
             control,
             attach,
+            group,
             workers,
             worker_cpus,
             spin_us,
@@ -133,6 +163,7 @@ impl Args {
         };
         over(&mut file.control, control);
         over(&mut file.attach, attach);
+        file.group = group.or(file.group);
         file.workers = workers.or(file.workers);
         if !worker_cpus.is_empty() {
             file.worker_cpus = Some(worker_cpus.clone());

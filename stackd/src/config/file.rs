@@ -1,6 +1,6 @@
 //! What may be written in a configuration file.
 
-use super::units::{Destination, Mac, Percent, Prefix, Rate, Size, Span};
+use super::units::{Destination, Group, Mac, Percent, Prefix, Rate, Size, Span};
 use serde::Deserialize;
 use stackd_base::Duration;
 use std::net::IpAddr;
@@ -16,6 +16,7 @@ pub(super) const DEFAULT_STOP_TIMEOUT: Span = Span(Duration::from_secs(5));
 pub(super) struct File {
     pub control: Option<PathBuf>,
     pub attach: Option<PathBuf>,
+    pub group: Option<Group>,
     pub workers: Option<u8>,
     pub worker_cpus: Option<Vec<u16>>,
     pub spin_us: Option<u64>,

@@ -20,7 +20,7 @@ pub use file::{
     DeviceConfig, DeviceKind, EmulateConfig, LogConfig, LogFormat, NeighbourConfig, QuotaConfig, RouteConfig, RouteKind,
 };
 pub use paths::runtime_dir;
-pub use units::{BadValue, Destination, Mac, Percent, Prefix, Rate, Size, Span};
+pub use units::{BadValue, Destination, Group, Mac, Percent, Prefix, Rate, Size, Span};
 
 use error::{Source, Step};
 use file::File;
@@ -33,6 +33,8 @@ pub struct Config {
     pub control: PathBuf,
     /// The socket where clients attach.
     pub attach: PathBuf,
+    /// Who besides the daemon's user may open the two sockets; none: everybody if the daemon is root's, else nobody.
+    pub group: Option<Group>,
     /// Shards: worker threads, each with its own connections, timers and device queue.
     pub workers: u8,
     /// The CPU that each worker stays on, in order; empty: the scheduler decides.
@@ -87,6 +89,7 @@ impl Config {
         let File {
             control,
             attach,
+            group,
             workers,
             worker_cpus,
             spin_us,
@@ -109,6 +112,7 @@ impl Config {
         Ok(Self {
             control: control.unwrap_or_else(|| dir.join("control.sock")),
             attach: attach.unwrap_or_else(|| dir.join("attach.sock")),
+            group,
             workers: workers.unwrap_or(1),
             worker_cpus: worker_cpus.unwrap_or_default(),
             spin_us: spin_us.unwrap_or(file::DEFAULT_SPIN_US),

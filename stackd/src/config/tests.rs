@@ -47,8 +47,8 @@ fn mistakes_name_line_key_and_remedy() {
         ("workers = 0", "stackd.toml:1:1: workers: 0 workers; want 1 to 64"),
         (
             "\nworkrs = 2",
-            "stackd.toml:2:1: workrs: unknown field `workrs`, expected one of `control`, `attach`, `workers`, `worker_cpus`, `spin_us`, \
-             `stop_timeout`, `log`, `quota`, `sysctl`, `device`, `route`, `neighbour`",
+            "stackd.toml:2:1: workrs: unknown field `workrs`, expected one of `control`, `attach`, `group`, `workers`, `worker_cpus`, \
+             `spin_us`, `stop_timeout`, `log`, `quota`, `sysctl`, `device`, `route`, `neighbour`",
         ),
         (
             "workers = 2\nworker_cpus = [1]",

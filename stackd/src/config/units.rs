@@ -190,6 +190,23 @@ impl FromStr for Destination {
     }
 }
 
+/// A group of users, by name or by number. `"stackd"`, `"1000"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group(pub u32);
+
+impl FromStr for Group {
+    type Err = BadValue;
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let known = || uzers::get_group_by_name(text).map(|group| group.gid());
+        // (gid_t)-1 is chown's "leave it as it is".
+        let number = text.parse().ok().filter(|gid| *gid != u32::MAX);
+        number
+            .or_else(known)
+            .map(Self)
+            .ok_or_else(|| bad(text, "a group of this system", "one that `getent group` lists, or a number"))
+    }
+}
+
 macro_rules! deserialize_from_text {
     ($($name:ident)*) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -200,7 +217,7 @@ macro_rules! deserialize_from_text {
         }
     )*};
 }
-deserialize_from_text! { Rate Span Percent Mac Prefix Destination }
+deserialize_from_text! { Rate Span Percent Mac Prefix Destination Group }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -230,6 +247,8 @@ mod tests {
         assert_eq!("0.25%".parse(), Ok(Percent(0.25)));
         assert_eq!("02:00:00:00:00:01".parse(), Ok(Mac([2, 0, 0, 0, 0, 1])));
         assert_eq!("default".parse(), Ok(Destination::Default));
+        assert_eq!("root".parse(), Ok(Group(0)));
+        assert_eq!("1000".parse(), Ok(Group(1000)));
     }
 
     #[test]
@@ -244,5 +263,9 @@ mod tests {
         assert!(Mac::from_str("02:00:00:00:00").is_err());
         assert!(Percent::from_str("101%").is_err());
         assert!(Size::from_str("4 apples").is_err());
+        for text in ["no such group", "", "-1", "4294967295"] {
+            let error = Group::from_str(text).expect_err(text).to_string();
+            assert!(error.contains("getent group"), "{error}");
+        }
     }
 }

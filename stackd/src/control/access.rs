@@ -1,6 +1,6 @@
 //! Who may do what: identity by SO_PEERCRED, decided per method before any service sees the call.
 //!
-//! Whoever can open the control socket (its file mode: the daemon's user and group) may read and may use sockets. Writes are
+//! Whoever can open the control socket (its file's mode, see `instance::Door`) may read and may use sockets. Writes are
 //! for root and the daemon's own user. A method that is not in the table counts as a write: a new one is closed until listed.
 
 use std::{
