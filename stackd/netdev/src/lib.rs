@@ -62,8 +62,17 @@ pub struct RxMeta {
     pub at: Instant,
     /// Checksum and segmentation state.
     pub offload: Offload,
-    /// Length of the frame in the buffer that was passed in.
+    /// Where the frame begins in the buffer that was passed in.
+    pub start: usize,
+    /// Length of the frame.
     pub len: usize,
+}
+
+impl RxMeta {
+    /// The frame in `buf`, the buffer that was passed in; `None` if it was cut off there.
+    pub fn frame<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        buf.get(self.start..)?.get(..self.len)
+    }
 }
 
 /// What a device can do.

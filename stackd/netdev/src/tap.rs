@@ -144,12 +144,12 @@ impl Device for Tap {
         }
     }
     fn receive(&mut self, now: Instant, buf: &mut [u8]) -> io::Result<Option<RxMeta>> {
-        let mut header = [0; vnet::LEN];
         loop {
-            let Some(len) = sys::receive_frame(self.file.as_fd(), &mut header, buf)? else { return Ok(None) };
+            let Some(len) = sys::receive_packet(self.file.as_fd(), buf)? else { return Ok(None) };
+            let (header, frame) = buf[..len].split_at(len.min(vnet::LEN));
             // A header that contradicts its frame is the kernel's mistake; the frame is not worth more than the next one.
-            if let Ok(offload) = vnet::decode(&header, &buf[..len.min(buf.len())]) {
-                return Ok(Some(RxMeta { at: now, offload, len }));
+            if let Ok(offload) = vnet::decode(header, frame) {
+                return Ok(Some(RxMeta { at: now, offload, start: vnet::LEN, len: frame.len() }));
             }
             self.rx_invalid += 1;
         }

@@ -28,7 +28,7 @@ impl Device for Memory {
     fn receive(&mut self, now: Instant, buf: &mut [u8]) -> io::Result<Option<RxMeta>> {
         Ok(self.waiting.pop_front().map(|(bytes, offload)| {
             buf[..bytes.len()].copy_from_slice(&bytes);
-            RxMeta { at: now, offload, len: bytes.len() }
+            RxMeta { at: now, offload, start: 0, len: bytes.len() }
         }))
     }
     unsafe fn transmit(&mut self, _: Instant, frame: &TxFrame<'_>) -> TxResult {

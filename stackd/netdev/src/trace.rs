@@ -78,7 +78,7 @@ impl<D: Device, F: FnMut(&TraceEvent) + Send> Device for Trace<D, F> {
     }
     fn receive(&mut self, now: Instant, buf: &mut [u8]) -> io::Result<Option<RxMeta>> {
         let meta = self.device.receive(now, buf)?;
-        if let Some(RxMeta { at, offload, len }) = meta {
+        if let Some(RxMeta { at, offload, len, .. }) = meta {
             self.counts.received.0 += 1;
             self.counts.received.1 += len as u64;
             (self.show)(&TraceEvent { at, outcome: Outcome::Received, len, offload });

@@ -242,7 +242,7 @@ impl Device for Wire {
             // A frame that the peer described wrongly is passed over.
             let frame = buf.get(..len).unwrap_or_default();
             if let Ok(offload) = vnet::decode(&self.header, frame) {
-                return Ok(Some(RxMeta { at: now, offload, len }));
+                return Ok(Some(RxMeta { at: now, offload, start: 0, len }));
             }
             self.rx_invalid += 1;
         }

@@ -73,7 +73,7 @@ fn the_kernel_answers_an_arp_request() {
         loop {
             wait(&tap);
             let Some(meta) = tap.receive(Instant::ZERO, &mut buf).expect("reads") else { continue };
-            let f = &buf[..meta.len];
+            let f = meta.frame(&buf).expect("whole");
             // Whatever else the kernel says on a new link (IPv6 router solicitations) is passed over.
             if f[12..14] == [8, 6] && f[20..22] == [0, 2] {
                 assert_eq!((&f[..6], &f[28..32]), (&[2, 0, 0, 0, 0, 9][..], &[10, 99, 0, 1][..]));
@@ -160,7 +160,7 @@ fn next_tcp(device: &mut impl Device, kernel: &mut [u8; 6]) -> (Vec<u8>, Offload
             wait(device);
             continue;
         };
-        let f = &buf[..meta.len];
+        let f = meta.frame(&buf).expect("whole");
         if let Some(mac) = arp(device, f) {
             *kernel = mac;
         } else if f[12..14] == [8, 0] && f[23] == 6 {
@@ -184,7 +184,7 @@ fn exchange_tcp(device: &mut impl Device) -> usize {
     let mut buf = vec![0; RX_BUFFER_LEN];
     while kernel == [0xff; 6] {
         match device.receive(Instant::ZERO, &mut buf).expect("reads") {
-            Some(meta) => kernel = arp(device, &buf[..meta.len]).unwrap_or(kernel),
+            Some(meta) => kernel = arp(device, meta.frame(&buf).expect("whole")).unwrap_or(kernel),
             None => wait(device),
         }
     }
@@ -265,7 +265,7 @@ fn the_kernel_cuts_udp_frames() {
         let mut buf = vec![0; RX_BUFFER_LEN];
         while mac.is_none() {
             match tap.receive(Instant::ZERO, &mut buf).expect("reads") {
-                Some(meta) => mac = arp(&mut tap, &buf[..meta.len]),
+                Some(meta) => mac = arp(&mut tap, meta.frame(&buf).expect("whole")),
                 None => wait(&tap),
             }
         }

@@ -104,7 +104,7 @@ impl Shard {
                 self.core.store.copy_out(*fifo, range.clone(), &mut bytes);
             }
         }
-        let meta = RxMeta { at: now, offload: packet.offload, len: bytes.len() };
+        let meta = RxMeta { at: now, offload: packet.offload, start: 0, len: bytes.len() };
         self.hand_over(next, lo, HandedFrame { bytes, meta, search });
         true
     }

@@ -32,11 +32,11 @@ impl Shard {
                 let first = !std::mem::replace(&mut any, true);
                 self.figures.rx_frames += 1;
                 let id = port.id;
-                let Some(frame) = self.rx_buffer.get(..meta.len) else { continue };
+                let Some(frame) = meta.frame(&self.rx_buffer) else { continue };
                 self.captures.show(id, false, &[piece(frame)]);
                 if self.steering.is_needed() {
                     let buffer = std::mem::take(&mut self.rx_buffer);
-                    self.steer(now, id, buffer.get(..meta.len).unwrap_or_default(), &meta);
+                    self.steer(now, id, meta.frame(&buffer).unwrap_or_default(), &meta);
                     self.rx_buffer = buffer;
                     continue;
                 }

@@ -212,7 +212,7 @@ impl<D: Device> Emulator<D> {
                 self.more = false;
                 break;
             };
-            let Some(bytes) = self.scratch.get(..meta.len) else {
+            let Some(bytes) = meta.frame(&self.scratch) else {
                 self.invalid += 1;
                 continue;
             };
@@ -233,7 +233,7 @@ impl<D: Device> Emulator<D> {
                 let (head, rest) = to.split_at_mut(out.head.len());
                 head.copy_from_slice(&out.head);
                 rest.copy_from_slice(payload);
-                delivered = Some(RxMeta { at: now, offload: out.offload, len });
+                delivered = Some(RxMeta { at: now, offload: out.offload, start: 0, len });
             } else {
                 self.invalid += 1;
             }

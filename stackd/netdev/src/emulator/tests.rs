@@ -66,7 +66,7 @@ fn a_delay_alone_leaves_gso_frames_whole_both_ways() {
     assert_eq!(e.next_deadline(), Some(ms(4)));
     let meta = e.receive(ms(4), &mut buf).expect("reads").expect("due");
     assert_eq!((meta.at, meta.offload.gso_size, meta.len), (ms(4), 1448, frame.len()));
-    assert_eq!(segments(&buf[..meta.len], &meta.offload), segments(&frame, &offload));
+    assert_eq!(segments(meta.frame(&buf).expect("whole"), &meta.offload), segments(&frame, &offload));
     assert!(e.device.sent.is_empty());
     e.receive(ms(5), &mut buf).expect("flushes");
     assert_eq!(segments(&e.device.sent[0].0, &e.device.sent[0].1), segments(&frame, &offload));

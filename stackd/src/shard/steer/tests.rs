@@ -147,8 +147,12 @@ fn ipv6_ports_stand_behind_extension_headers() {
 }
 
 fn held(bytes: &[u8]) -> HandedFrame {
-    let meta =
-        stackd_netdev::RxMeta { at: Instant::ZERO, offload: stackd_netdev::Offload::default(), len: bytes.len() };
+    let meta = stackd_netdev::RxMeta {
+        at: Instant::ZERO,
+        offload: stackd_netdev::Offload::default(),
+        start: 0,
+        len: bytes.len(),
+    };
     HandedFrame { bytes: bytes.to_vec(), meta, search: None }
 }
 
