@@ -553,6 +553,11 @@ impl IpLayer {
         packet
     }
 
+    /// Whether `take_dropped` has anything to say.
+    pub fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
     /// Outgoing packets that were dropped since the last call, each counted already: their sockets are to be told.
     pub fn take_dropped(&mut self) -> Vec<Dropped<Packet>> {
         self.dropped_counted = 0;

@@ -167,6 +167,9 @@ impl Stack {
 
     /// Tells connections about packets that were given up below them: they no longer count as queued.
     pub(super) fn reap_dropped(&mut self, now: Instant) {
+        if !self.ip.has_dropped() {
+            return;
+        }
         for dropped in self.ip.take_dropped() {
             self.handle_tx_complete(now, &dropped.packet);
         }
