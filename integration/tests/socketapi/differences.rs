@@ -44,6 +44,7 @@ const FILTERS: &str = "programs in the kernel that look at packets (BPF) have no
 const CONTROL_PLANE: &str = "concerns routers and raw sockets, not TCP or UDP sockets";
 const V6_HEADERS: &str = "IPv6 extension headers are not handed to programs";
 const TUNING: &str = "tunes how the kernel's drivers and softirqs work, which a daemon in user space does not have";
+const NO_TIME: &str = "the bytes of a stream carry no receive time; datagrams do";
 const METADATA: &str = "a label of the kernel's packet metadata";
 
 /// Every difference.
@@ -74,9 +75,11 @@ pub const RULES: &[Rule] = &[
     refused("SO_RCVMARK", METADATA),
     refused("SO_RCVPRIORITY", METADATA),
     refused("SO_RXQ_OVFL", "the count of dropped datagrams is in `ss -m`"),
-    refused("SO_TIMESTAMP", "receive times are not handed to programs; a capture has them"),
-    refused("SO_TIMESTAMPNS", "receive times are not handed to programs; a capture has them"),
-    refused("SO_TIMESTAMPING", "receive and send times are not handed to programs; a capture has them"),
+    differs("SO_TIMESTAMP", stream, NO_TIME),
+    differs("SO_TIMESTAMPNS", stream, NO_TIME),
+    differs("SO_TIMESTAMP_NEW", stream, NO_TIME),
+    differs("SO_TIMESTAMPNS_NEW", stream, NO_TIME),
+    refused("SO_TIMESTAMPING", "the times of sends are not handed to programs; SO_TIMESTAMPNS tells those of receipt"),
     refused("SO_TXTIME", "departure times are the stack's own: SO_MAX_PACING_RATE paces"),
     differs(
         "SO_BINDTOIFINDEX",
@@ -154,6 +157,10 @@ pub const RULES: &[Rule] = &[
 
 fn connected(c: Case<'_>) -> bool {
     ["connected", "accepted", "closed"].iter().any(|state| c.subject.ends_with(state))
+}
+
+fn stream(c: Case<'_>) -> bool {
+    c.subject.starts_with("tcp")
 }
 
 fn closed(c: Case<'_>) -> bool {

@@ -67,7 +67,7 @@ options! {
         SO_MAX_PACING_RATE = 47, SO_BPF_EXTENSIONS = 48, SO_INCOMING_CPU = 49, SO_ATTACH_BPF = 50,
         SO_ATTACH_REUSEPORT_CBPF = 51, SO_ATTACH_REUSEPORT_EBPF = 52, SO_CNX_ADVICE = 53, SO_MEMINFO = 55,
         SO_INCOMING_NAPI_ID = 56, SO_COOKIE = 57, SO_PEERGROUPS = 59, SO_ZEROCOPY = 60, SO_TXTIME = 61,
-        SO_BINDTOIFINDEX = 62, SO_DETACH_REUSEPORT_BPF = 68, SO_PREFER_BUSY_POLL = 69, SO_BUSY_POLL_BUDGET = 70,
+        SO_BINDTOIFINDEX = 62, SO_TIMESTAMP_NEW = 63, SO_TIMESTAMPNS_NEW = 64, SO_DETACH_REUSEPORT_BPF = 68, SO_PREFER_BUSY_POLL = 69, SO_BUSY_POLL_BUDGET = 70,
         SO_NETNS_COOKIE = 71, SO_BUF_LOCK = 72, SO_RESERVE_MEM = 73, SO_TXREHASH = 74, SO_RCVMARK = 75, SO_RCVPRIORITY = 82,
     }
     SOL_TCP {
@@ -108,7 +108,20 @@ pub fn option(name: &str) -> (i32, i32) {
     found.map(|&(level, number, _)| (level, number)).unwrap_or_else(|| panic!("no option {name}"))
 }
 
-/// Control messages by level and type, their data in hexadecimal (an address in it is left out: it has a port).
+/// The time that a message tells, if that is what it does: seconds since 1970.
+fn time_in(level: i32, kind: i32, data: &[u8]) -> Option<u64> {
+    let told = ["SO_TIMESTAMP", "SO_TIMESTAMPNS", "SO_TIMESTAMP_NEW", "SO_TIMESTAMPNS_NEW"].map(option);
+    let seconds = data.first_chunk().filter(|_| told.contains(&(level, kind)))?;
+    Some(u64::from_ne_bytes(*seconds))
+}
+
+/// How far from now that is.
+fn age(seconds: u64) -> &'static str {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs());
+    if seconds.abs_diff(now) < 60 { "now" } else { "long ago" }
+}
+
+/// Control messages by level and type, their data in hexadecimal (an address in it is left out: it has a port; of a time, whether it is recent).
 pub fn control(mut bytes: &[u8]) -> String {
     let mut out = String::new();
     let int = |b: &[u8], at: usize| b.get(at..at + 4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
@@ -117,7 +130,8 @@ pub fn control(mut bytes: &[u8]) -> String {
         let data = bytes.get(16..len).unwrap_or(&[]);
         let shown = data.get(..16).unwrap_or(data);
         let hex: String = shown.iter().map(|b| format!("{b:02x}")).collect();
-        out.push_str(&format!(" cmsg={level}/{kind}:{}:{hex}", data.len()));
+        let shown = time_in(level, kind, data).map_or(hex, |seconds| age(seconds).to_owned());
+        out.push_str(&format!(" cmsg={level}/{kind}:{}:{shown}", data.len()));
         bytes = bytes.get(len.next_multiple_of(8)..).unwrap_or(&[]);
     }
     out

@@ -353,6 +353,14 @@ pub const SEQUENCES: &[(&str, &str)] = &[
             "set b SO_PEEK_OFF 2; send a 10 @b; recv b 3 peek; recv b 3 peek; get b SO_PEEK_OFF; recv b 20; get b SO_PEEK_OFF"
         ),
     ),
+    (
+        "udp_timestamps",
+        udp!(
+            "set b SO_TIMESTAMPNS 1; send a 5 @b; recv b 9; set b SO_TIMESTAMP 1; get b SO_TIMESTAMPNS; get b SO_TIMESTAMP; set b IP_RECVTTL 1; send a 5 @b; \
+             recv b 9; set b SO_TIMESTAMP_NEW 1; get b SO_TIMESTAMP; send a 5 @b; recv b 9; set b SO_TIMESTAMPNS_NEW 1; send a 5 @b; recv b 9; \
+             set b SO_TIMESTAMP 0; get b SO_TIMESTAMPNS_NEW; send a 5 @b; recv b 9"
+        ),
+    ),
     ("udp_zero_buffer", udp!("send a 10 @b; recv b 0; recv b 9")),
     ("udp_order", udp!("send a 1 @b; send a 2 @b; send a 3 @b; recv b 9; ioctl b INQ; recv b 9; recv b 9")),
     ("udp_autobind", "udp a; udp b; bind b lo:2; send a 3 @b; name a; recv b 9"),

@@ -19,7 +19,7 @@ pub use mailbox::{HandedFrame, Mailbox, Mailer, Message, Search, mailbox};
 pub use setup::rehearse;
 pub use steer::{Claim, ClaimKind, Claims, Steering};
 
-use crate::clock::Monotonic;
+use crate::clock::{Monotonic, wall_nanos};
 use crate::config::{Args, Config};
 use crate::dispatch::{self, Core};
 use crate::session::NewSession;
@@ -159,6 +159,9 @@ impl Shard {
             // What clients ask for leaves before a look at the devices, which is a system call even where nothing came.
             busy = true;
             self.answer(now);
+        }
+        if self.core.stack.wants_realtime() {
+            self.core.stack.set_realtime(now, wall_nanos());
         }
         busy |= self.receive(now);
         if self.core.stack.next_deadline().is_some_and(|d| d <= now) {

@@ -120,6 +120,45 @@ pub struct RecvControl {
     pub tos: u8,
     /// Bytes per datagram, of several that were put together (`UDP_GRO`).
     pub gso_size: Option<u16>,
+    /// When it came in: nanoseconds since 1970.
+    pub unix_ns: u64,
+}
+
+/// `SO_TIMESTAMP` and its three relatives: how a receive time is told. One of them holds at a time, the last that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    /// `SO_TIMESTAMPNS`: a `struct timespec`; else a `struct timeval`.
+    pub nanos: bool,
+    /// Asked for by the number of 32-bit systems with 64-bit time (`SO_TIMESTAMP_NEW`), and told by it. The layout is the same here.
+    pub new: bool,
+}
+
+impl Stamp {
+    /// What the option of this number asks for.
+    pub const fn of_option(option: i32) -> Option<Self> {
+        let (nanos, new) = match option {
+            name::SO_TIMESTAMP => (false, false),
+            name::SO_TIMESTAMPNS => (true, false),
+            name::SO_TIMESTAMP_NEW => (false, true),
+            name::SO_TIMESTAMPNS_NEW => (true, true),
+            _ => return None,
+        };
+        Some(Self { nanos, new })
+    }
+    /// The option's number, which is the message's too.
+    const fn option(self) -> i32 {
+        match (self.nanos, self.new) {
+            (false, false) => name::SO_TIMESTAMP,
+            (true, false) => name::SO_TIMESTAMPNS,
+            (false, true) => name::SO_TIMESTAMP_NEW,
+            (true, true) => name::SO_TIMESTAMPNS_NEW,
+        }
+    }
+    fn write(self, unix_ns: u64, w: &mut Writer) {
+        let (seconds, nanos) = (unix_ns / 1_000_000_000, unix_ns % 1_000_000_000);
+        let part = if self.nanos { nanos } else { nanos / 1000 };
+        w.put(name::SOL_SOCKET, self.option(), &[seconds.to_ne_bytes(), part.to_ne_bytes()].concat());
+    }
 }
 
 /// Which control messages a socket asked for.
@@ -135,6 +174,7 @@ pub struct Wanted {
     pub tclass: bool,
     pub origdstaddr6: bool,
     pub gro: bool,
+    pub stamp: Option<Stamp>,
 }
 
 impl Wanted {
@@ -175,9 +215,12 @@ impl RecvControl {
         if !wanted.any() {
             return Vec::new();
         }
-        let Self { port, dst, local, ttl, tos, gso_size } = *self;
+        let Self { port, dst, local, ttl, tos, gso_size, unix_ns } = *self;
         let mut w = Writer::default();
         let index = (port.0 as i32).to_ne_bytes();
+        if let Some(stamp) = wanted.stamp {
+            stamp.write(unix_ns, &mut w);
+        }
         if let Some(size) = gso_size.filter(|_| wanted.gro) {
             w.int(name::SOL_UDP, name::UDP_GRO, i32::from(size));
         }
@@ -291,7 +334,7 @@ mod tests {
     fn an_ipv4_packet_on_a_dual_socket_shows_mapped_in_ipv6_pktinfo() {
         let wanted = Wanted { pktinfo6: true, ttl: true, hoplimit: true, ..Wanted::default() };
         let dst = SocketAddr::from(([10, 0, 0, 1], 53));
-        let r = RecvControl { port: PortId(2), dst, local: dst.ip(), ttl: 9, tos: 0, gso_size: None };
+        let r = RecvControl { port: PortId(2), dst, local: dst.ip(), ttl: 9, tos: 0, gso_size: None, unix_ns: 0 };
         let mut want = message(
             name::SOL_IPV6,
             name::IPV6_PKTINFO,
@@ -299,6 +342,18 @@ mod tests {
         );
         want.extend(message(name::SOL_IP, name::IP_TTL, &9i32.to_ne_bytes()));
         assert_eq!(r.write(&wanted), want);
+    }
+
+    #[test]
+    fn a_receive_time_is_told_as_it_was_asked_for() {
+        let dst = SocketAddr::from(([10, 0, 0, 1], 53));
+        let unix_ns = 1_700_000_000_123_456_789;
+        let r = RecvControl { port: PortId(2), dst, local: dst.ip(), ttl: 9, tos: 0, gso_size: None, unix_ns };
+        for (option, part) in [(29, 123_456u64), (35, 123_456_789), (63, 123_456), (64, 123_456_789)] {
+            let wanted = Wanted { stamp: Stamp::of_option(option), ..Wanted::default() };
+            let data = [1_700_000_000u64.to_ne_bytes(), part.to_ne_bytes()].concat();
+            assert_eq!(r.write(&wanted), message(name::SOL_SOCKET, option, &data), "{option}");
+        }
     }
 
     proptest! {

@@ -56,6 +56,8 @@ pub mod name {
     pub const SO_ZEROCOPY: i32 = 60;
     pub const SO_TXTIME: i32 = 61;
     pub const SO_BINDTOIFINDEX: i32 = 62;
+    pub const SO_TIMESTAMP_NEW: i32 = 63;
+    pub const SO_TIMESTAMPNS_NEW: i32 = 64;
 
     pub const TCP_NODELAY: i32 = 1;
     pub const TCP_MAXSEG: i32 = 2;
@@ -437,7 +439,7 @@ impl SockOpts {
         let flag = |b: bool| Some(OptionValue::Int(i32::from(b)));
         let number = |n: u32| Some(OptionValue::Int(n as i32));
         match (level, option) {
-            (name::SOL_SOCKET, _) => self.get_socket(option),
+            (name::SOL_SOCKET, _) => self.get_socket(cx, option),
             (name::SOL_TCP, _) if cx.tcp => match option {
                 name::TCP_NODELAY => flag(self.nodelay),
                 name::TCP_CORK => flag(self.cork),

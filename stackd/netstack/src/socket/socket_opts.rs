@@ -1,5 +1,6 @@
 //! `SOL_SOCKET`: Linux's rules for what may be set, and what is read back.
 
+use super::ancillary::Stamp;
 use super::ip_opts::Interfaces;
 use super::opts::{Context, Effect, Linger, MIN_RCVBUF, MIN_SNDBUF, OptionValue, SockOpts, int, name, within};
 use stackd_base::{Errno, PortId};
@@ -63,6 +64,10 @@ impl SockOpts {
                 };
                 return Ok(Effect::Claim);
             }
+            // The bytes of a stream carry no time.
+            _ if Stamp::of_option(option).is_some() && !cx.tcp => {
+                self.ip.wanted.stamp = Stamp::of_option(option).filter(|_| flag);
+            }
             // They belong to AF_UNIX and the like.
             name::SO_PASSCRED | name::SO_PASSSEC => return Err(Errno::EOPNOTSUPP),
             _ => return self.set_flow(cx, option, n, value),
@@ -98,7 +103,7 @@ impl SockOpts {
     }
 
     /// Reads what is stored here.
-    pub(super) fn get_socket(&self, option: i32) -> Option<OptionValue> {
+    pub(super) fn get_socket(&self, cx: Context, option: i32) -> Option<OptionValue> {
         let flag = |b: bool| Some(OptionValue::Int(i32::from(b)));
         let number = |n: u32| Some(OptionValue::Int(n as i32));
         match option {
@@ -123,6 +128,7 @@ impl SockOpts {
             name::SO_ZEROCOPY => flag(self.zerocopy),
             name::SO_BINDTOIFINDEX => number(self.device.map_or(0, |p| p.0)),
             name::SO_MAX_PACING_RATE => Some(OptionValue::Long(self.max_pacing_rate)),
+            _ if !cx.tcp => Stamp::of_option(option).and_then(|stamp| flag(self.ip.wanted.stamp == Some(stamp))),
             _ => None,
         }
     }

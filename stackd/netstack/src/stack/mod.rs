@@ -19,6 +19,7 @@ mod options;
 mod orphans;
 mod output;
 mod queues;
+mod realtime;
 mod record;
 mod repair;
 mod settle;
@@ -87,6 +88,7 @@ pub struct Stack {
     pub(crate) tw_auth: HashMap<u32, authentic::TimeWaitAuth, rapidhash::fast::RandomState>,
     pub(crate) ip: IpLayer,
     pub(crate) recordings: record::Recordings,
+    pub(crate) realtime: realtime::Realtime,
 }
 
 impl Stack {
@@ -123,6 +125,7 @@ impl Stack {
             tw_auth: HashMap::default(),
             ip,
             recordings: record::Recordings::default(),
+            realtime: realtime::Realtime::default(),
             sysctls,
         }
     }

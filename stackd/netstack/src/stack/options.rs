@@ -51,6 +51,7 @@ impl Stack {
             if sysctls.net.allowed_congestion.contains(known) { Ok(*known) } else { Err(Errno::EPERM) }
         };
         let effect = Arc::make_mut(&mut s.opts).set(cx, level, option, value, ports, congestion)?;
+        self.realtime.wanted |= s.opts.ip.wanted.stamp.is_some();
         match effect {
             Effect::None => {}
             Effect::Claim => self.claim_changed(sock)?,

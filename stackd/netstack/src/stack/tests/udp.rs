@@ -93,7 +93,15 @@ fn recvmsg_tells_interface_destination_ttl_and_tos() {
         }
         let (_, got, _) = receive(&mut net.b, b).expect("a datagram");
         let dst: IpAddr = dst.parse().expect("address");
-        let r = RecvControl { port, dst: SocketAddr::new(dst, 53), local: dst, ttl: 9, tos: 0x28, gso_size: None };
+        let r = RecvControl {
+            port,
+            dst: SocketAddr::new(dst, 53),
+            local: dst,
+            ttl: 9,
+            tos: 0x28,
+            gso_size: None,
+            unix_ns: 0,
+        };
         let wanted = Wanted {
             pktinfo: true,
             ttl: true,
@@ -115,6 +123,36 @@ fn recvmsg_tells_interface_destination_ttl_and_tos() {
         deliver(&mut net.b, now, &f, Offload::default());
     }
     assert_eq!(receive(&mut net.b, plain).expect("a datagram").1, Vec::<u8>::new());
+}
+
+/// socket(7), `SO_TIMESTAMP`: "Enable or disable the receiving of the SO_TIMESTAMP control message". The last of the four that was set holds.
+#[test]
+fn receive_times_are_the_time_of_day() {
+    let mut net = acquainted();
+    let now = net.now;
+    let b = bound(&mut net.b, now, "10.0.0.2:53");
+    let a = net.a.socket(now, Domain::V4, SocketKind::Dgram);
+    let get = |host: &mut Host, option| {
+        let mut out = [0; 4];
+        host.stack.get_option(now, b, SOL_SOCKET, option, &mut out).map(|_| i32::from_ne_bytes(out))
+    };
+    assert!(!net.b.stack.wants_realtime());
+    net.b.option(now, b, SOL_SOCKET, SO_TIMESTAMP, 1).expect("option");
+    net.b.option(now, b, SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1).expect("option");
+    assert_eq!([SO_TIMESTAMP, SO_TIMESTAMPNS_NEW].map(|o| get(&mut net.b, o)), [Ok(0), Ok(1)]);
+    assert!(net.b.stack.wants_realtime());
+    net.b.stack.set_realtime(now, 1_700_000_000_000_000_000);
+    let later = now + Duration::from_nanos(1_000_000_007);
+    net.a.stack.send_to(now, a, Some(addr("10.0.0.2:53")), b"x", &mut net.a.store).expect("sent");
+    for f in frames(&mut net.a, now) {
+        deliver(&mut net.b, later, &f, Offload::default());
+    }
+    let times = [1_700_000_001u64.to_ne_bytes(), 7u64.to_ne_bytes()].concat();
+    assert_eq!(receive(&mut net.b, b).expect("a datagram").1, message(SOL_SOCKET, SO_TIMESTAMPNS_NEW, &times));
+    net.b.option(now, b, SOL_SOCKET, SO_TIMESTAMP, 0).expect("off, whichever of them was on");
+    assert_eq!(get(&mut net.b, SO_TIMESTAMPNS_NEW), Ok(0));
+    let stream = net.b.socket(now, Domain::V4, SocketKind::Stream);
+    assert_eq!(net.b.option(now, stream, SOL_SOCKET, SO_TIMESTAMP, 1), Err(Errno::ENOPROTOOPT));
 }
 
 /// ip(7), `IP_PKTINFO` of sendmsg: `ipi_spec_dst` is the source, `ipi_ifindex` the interface; a source that is not ours is EINVAL.

@@ -40,7 +40,7 @@ impl Held {
 
     /// udp(7): all segments but the last have one size; so a shorter one ends the run. False: it does not belong to it.
     fn append(&mut self, s: &Segment<'_>) -> bool {
-        let RecvControl { port, dst, local, ttl, tos, gso_size } = s.control;
+        let RecvControl { port, dst, local, ttl, tos, gso_size, unix_ns: _ } = s.control;
         let own = &self.control;
         let same =
             self.from == s.from && (own.port, own.dst, own.local, own.ttl, own.tos) == (port, dst, local, ttl, tos);

@@ -31,7 +31,7 @@ impl Stack {
         d: &Datagram<'_>,
         store: &mut S,
     ) -> Result<(), DropReason> {
-        let arrival = self.udp_checked(d)?;
+        let arrival = self.udp_checked(now, d)?;
         let local = arrival.control.dst;
         if d.group {
             let receivers = self.udp_demux.all_waiting(local, arrival.from, d.port);
@@ -57,7 +57,7 @@ impl Stack {
         self.udp_take(now, sock, &arrival, store)
     }
 
-    fn udp_checked<'a>(&mut self, d: &'a Datagram<'_>) -> Result<Arrival<'a>, DropReason> {
+    fn udp_checked<'a>(&mut self, now: Instant, d: &'a Datagram<'_>) -> Result<Arrival<'a>, DropReason> {
         let v4 = d.src.is_ipv4();
         let (errors, checksum) =
             if v4 { (Mib::UdpInErrors, Mib::UdpInCsumErrors) } else { (Mib::Udp6InErrors, Mib::Udp6InCsumErrors) };
@@ -89,6 +89,7 @@ impl Stack {
             ttl: d.ttl,
             tos: d.tos,
             gso_size: (size != 0 && len > usize::from(size)).then_some(size),
+            unix_ns: self.realtime.at(now),
         };
         let from = crate::addr::scoped(SocketAddr::new(d.src, repr.src_port), d.port);
         Ok(Arrival { from, control, data, unchecked })
