@@ -4,7 +4,7 @@ use super::Connection;
 use super::accecn::{AccEcn, OptSeen, ace_flags, ace_of, fail, first_look, handshake_ace};
 use crate::config::Config;
 use crate::record::What;
-use stackd_wire::{AccEcnOption, EcnCodepoint, TcpFlags, TcpRepr};
+use stackd_wire::{AccEcnOption, EcnCodepoint, TcpFlags, TcpOptions, TcpRepr};
 
 /// Of a SYN: what it asks for.
 const CLASSIC: u8 = 0b011;
@@ -75,6 +75,19 @@ impl Connection {
             a.fail |= fail::OPT_SEND;
         }
         (ace_flags(handshake_ace(a.syn_ect)), option)
+    }
+
+    /// The option beside a SYN-ACK's others and a signature. They leave room for two counters, one, or none, as in Linux.
+    pub(crate) fn add_accecn_option(&self, options: &mut TcpOptions, full: Option<AccEcnOption>) {
+        let Some(full) = full else { return };
+        let most = 40 - usize::from(self.flow.signature);
+        let shorter = |count: u8| {
+            let mut counters = full.counters;
+            counters[usize::from(count)..].fill(0);
+            Some(AccEcnOption { count, counters, ..full })
+        };
+        let fits = (0..=full.count).rev().map(shorter).find(|&accecn| TcpOptions { accecn, ..*options }.len() <= most);
+        options.accecn = fits.flatten();
     }
 
     /// The same SYN again, while our SYN-ACK is out. False: the connection was reset, for two kinds of ECN cannot be negotiated at once.

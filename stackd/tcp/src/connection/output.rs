@@ -169,7 +169,7 @@ impl Connection {
         if answer {
             let (ecn, option) = self.syn_ack_ecn(env.cfg, is_retransmit);
             flags |= ecn;
-            options.accecn = option;
+            self.add_accecn_option(&mut options, option);
         } else {
             flags |= self.syn_ecn_flags(env.cfg);
         }

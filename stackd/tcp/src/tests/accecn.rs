@@ -6,7 +6,7 @@ use crate::cc::CaState;
 use crate::connection::accecn::{ace_flags, ace_of, fail};
 use crate::{Config, Connection, EcnMode, FlowParams, IpEcn, SegmentOut, State};
 use stackd_base::{Duration, Instant, Mib, SeqNum};
-use stackd_wire::{AccEcnOption, TcpFlags, TcpOptions, TcpRepr};
+use stackd_wire::{AccEcnOption, TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 const MARKS: [IpEcn; 4] = [IpEcn::NotEct, IpEcn::Ect1, IpEcn::Ect0, IpEcn::Ce];
 /// RFC 9768, tables 2 and 3, in that order.
@@ -100,6 +100,42 @@ fn rfc9768_table_2_each_syn_ack_means_what_it_says() {
         let t = client(flags, IpEcn::NotEct);
         assert_eq!(mode(&t), want, "{flags:03b}");
         assert_eq!(t.end.conn.state(), State::Established);
+    }
+}
+
+/// MSS, SACK and window scale take 12 bytes, a TCP-MD5 signature 20: a fuzzer found three counters (12 bytes) beside them, which are 44 bytes
+/// where a header has 40.
+#[test]
+fn beside_a_signature_a_syn_ack_reports_the_counters_that_fit() {
+    for (signature, timestamps, want) in
+        [(0, true, Some(3)), (20, false, Some(2)), (20, true, None), (16, true, Some(1))]
+    {
+        let now = Instant::from_nanos(5_000_000_000);
+        let cfg = Config { timestamps, ..cfg(EcnMode::Accurate) };
+        let offered = Timestamps { tsval: 1, tsecr: 0 };
+        let options = TcpOptions {
+            mss: Some(1000),
+            sack_permitted: true,
+            window_scale: Some(2),
+            timestamps: timestamps.then_some(offered),
+            ..TcpOptions::NONE
+        };
+        let flags = TcpFlags::SYN | ace(0b111);
+        let syn = TcpRepr {
+            src_port: 2,
+            dst_port: 1,
+            seq: SeqNum(PEER),
+            flags,
+            window: 20_000,
+            options,
+            ..TcpRepr::default()
+        };
+        let flow = FlowParams { port_paces: false, signature, ..FlowParams::new(1, 2) };
+        let conn = Connection::accept(&cfg, flow, SeqNum(ISS), &syn, now);
+        let (_, out) = next_ace(&mut Test::over(End::new(conn, cfg, 9), now));
+        let o = out.repr.options;
+        assert_eq!(o.accecn.map(|a| a.count), want, "{signature} {timestamps}");
+        assert!(o.len() + usize::from(signature) <= 40, "{} bytes beside {signature}", o.len());
     }
 }
 

@@ -358,11 +358,11 @@ impl TcpOptions {
         len += if sacks > 0 { 4 + 8 * sacks } else { 0 };
         let shared =
             if sacks > 0 || *sack_permitted && timestamps.is_none() { 2 } else { usize::from(window_scale.is_some()) };
+        let cookie = fast_open.filter(|c| len + c.option_len().next_multiple_of(4) <= MAX_LEN);
+        len += cookie.map_or(0, |c| c.option_len().next_multiple_of(4));
         let accecn_fits = accecn
             .and_then(|a| (0..=usize::from(a.count.min(3))).rev().find(|&n| len + accecn_len(n, shared) <= MAX_LEN));
         len += accecn_fits.map_or(0, |n| accecn_len(n, shared));
-        let cookie = fast_open.filter(|c| len + c.option_len().next_multiple_of(4) <= MAX_LEN);
-        len += cookie.map_or(0, |c| c.option_len().next_multiple_of(4));
         Plan { len, ao, sacks, accecn: accecn_fits, cookie }
     }
 
