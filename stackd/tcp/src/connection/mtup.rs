@@ -55,6 +55,9 @@ impl Mtup {
 /// Least payload that a small window leaves a segment (Linux: 68 bytes less a TCP header with timestamps).
 const LEAST_SEGMENT: u32 = 36;
 
+/// Least payload beside a header full of options: `net.ipv4.tcp_min_snd_mss` is 48 at least, and options are 40 bytes at most.
+const LEAST_DATA: u32 = 8;
+
 impl Connection {
     /// What options take of every segment.
     fn option_bytes(&self, cfg: &Config) -> u32 {
@@ -69,8 +72,8 @@ impl Connection {
             m.low = m.low.min(limit);
         }
         let limit = self.mtup.as_ref().map_or(limit, |m| m.low);
-        let mss = limit.max(cfg.min_snd_mss).saturating_sub(self.option_bytes(cfg)).max(36);
-        self.mss = self.half_window(mss).max(mss.min(36));
+        let mss = limit.max(cfg.min_snd_mss).saturating_sub(self.option_bytes(cfg)).max(LEAST_DATA);
+        self.mss = self.half_window(mss).max(mss.min(LEAST_SEGMENT));
     }
 
     /// Linux's `tcp_bound_to_half_wnd`: to a peer whose windows are small, no more at once than half the largest it ever offered, or each segment
