@@ -60,6 +60,11 @@ impl Shard {
             for _ in 0..TX_BUDGET {
                 let id = self.ports[at].id;
                 let next = self.ports[at].held.take();
+                if let Some(packet) = next.as_ref().filter(|p| self.core.stack.is_stale(p)) {
+                    self.core.stack.count_drop(DropReason::TcpStaleTransmit);
+                    self.core.stack.handle_tx_complete(now, packet);
+                    continue;
+                }
                 let Some(packet) = next.or_else(|| self.core.stack.poll_transmit(now, id, &mut self.core.store)) else {
                     break;
                 };

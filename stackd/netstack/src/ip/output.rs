@@ -2,10 +2,10 @@
 
 use super::{IpEnv, IpLayer, RouteDecision, RouteQuery};
 use crate::neigh::{NudState, Resolution};
-use crate::packet::{HeaderBuf, Packet, Payload};
+use crate::packet::{HeaderBuf, Packet, Payload, Sender};
 use crate::route::{Route, RouteOptions, RouteOrigin, RouteType};
 use siphasher::sip::SipHasher13;
-use stackd_base::{DropReason, Errno, Instant, Mib, PortId, Rng, SockId};
+use stackd_base::{DropReason, Errno, Instant, Mib, PortId, Rng};
 use stackd_qdisc::{Dropped, QueuedPacket};
 use stackd_wire::{
     EtherType, EthernetRepr, Gso, Ipv4Repr, Ipv6Fragment, Ipv6Repr, MacAddr, TcpRepr, ethernet, ipv4, ipv6, proto, tcp,
@@ -40,7 +40,7 @@ pub struct Outgoing<'a> {
     /// TCP payload bytes per segment; 0: one segment.
     pub gso_size: u16,
     /// The socket.
-    pub sock: Option<SockId>,
+    pub sender: Option<Sender>,
     /// Hash of the flow.
     pub flow_hash: u64,
     /// Earliest departure time.
@@ -66,7 +66,7 @@ impl<'a> Outgoing<'a> {
             transport,
             payload,
             gso_size: 0,
-            sock: None,
+            sender: None,
             flow_hash: 0,
             departure: None,
             priority: 0,
@@ -312,7 +312,7 @@ impl IpLayer {
         packet.payload = out.payload;
         packet.transport_at = t as u8;
         packet.protocol = out.protocol;
-        packet.sock = out.sock;
+        packet.sender = out.sender;
         packet.flow_hash = out.flow_hash;
         packet.departure = out.departure;
         packet.priority = out.priority;
@@ -403,7 +403,7 @@ impl IpLayer {
             }
             let mut packet = Packet::new(head, Payload::Owned(piece.into()));
             packet.protocol = out.protocol;
-            packet.sock = out.sock;
+            packet.sender = out.sender;
             packet.flow_hash = out.flow_hash;
             packet.priority = out.priority;
             packet.max_pacing_rate = out.max_pacing_rate;

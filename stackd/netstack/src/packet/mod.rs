@@ -110,6 +110,16 @@ pub enum Accounting {
     Copy,
 }
 
+/// Who sent a packet: a socket, in one of the lives that `connect` to `AF_UNSPEC` lets it have. What an earlier connection left in a queue must
+/// neither take bytes of the present one along nor count as its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sender {
+    /// The socket.
+    pub sock: SockId,
+    /// How often it had been disconnected.
+    pub life: u32,
+}
+
 /// A packet on its way to a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Packet {
@@ -126,7 +136,7 @@ pub struct Packet {
     /// Transport protocol; 0 when the frame is not IP.
     pub protocol: u8,
     /// The socket that is told when the packet leaves or is dropped.
-    pub sock: Option<SockId>,
+    pub sender: Option<Sender>,
     /// What the socket is told.
     pub accounting: Accounting,
     /// Hash of the flow.
@@ -153,7 +163,7 @@ impl Packet {
             network_at: ethernet::HEADER_LEN as u8,
             transport_at: len,
             protocol: 0,
-            sock: None,
+            sender: None,
             accounting: Accounting::Frame,
             flow_hash: 0,
             departure: None,

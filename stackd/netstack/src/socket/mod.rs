@@ -71,6 +71,8 @@ pub struct Socket {
     pub repair: Option<Box<repair::Repair>>,
     /// `SO_COOKIE`.
     pub cookie: u64,
+    /// How often it was disconnected (`connect` to `AF_UNSPEC`): what it sent before is no longer its own.
+    pub life: u32,
     /// What it is.
     pub body: Body,
 }
@@ -308,6 +310,7 @@ impl Socket {
             auth: None,
             repair: None,
             cookie,
+            life: 0,
             body,
         }
     }

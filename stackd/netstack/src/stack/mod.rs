@@ -38,7 +38,7 @@ pub use udp::Held;
 
 use crate::demux::{Demux, Keyed};
 use crate::ip::{IpEnv, IpLayer};
-use crate::packet::{Accounting, Packet};
+use crate::packet::{Accounting, Packet, Sender};
 use crate::socket::ports::PortTable;
 use crate::socket::requests::RequestTable;
 use crate::socket::table::SocketTable;
@@ -173,8 +173,10 @@ impl Stack {
     /// The device took a packet (or lost it): its socket may send more. Call it for every packet polled, before the packet's
     /// bytes are forgotten.
     pub fn handle_tx_complete(&mut self, _now: Instant, packet: &Packet) {
-        if let Some(sock) = packet.sock
-            && let Some(Body::Tcp(t)) = self.sockets.get_mut(sock).map(|s| &mut s.body)
+        if let Some(Sender { sock, life }) = packet.sender
+            && let Some(s) = self.sockets.get_mut(sock)
+            && s.life == life
+            && let Body::Tcp(t) = &mut s.body
         {
             let bytes = packet.payload.len() as u32;
             match packet.accounting {

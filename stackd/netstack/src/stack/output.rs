@@ -5,8 +5,8 @@ use super::authentic::Signer;
 use super::config::{PortTraits, mss_for};
 use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, RouteQuery, SendError};
-use crate::packet::{Packet, Payload};
-use crate::socket::Body;
+use crate::packet::{Packet, Payload, Sender};
+use crate::socket::{Body, Socket};
 use crate::store::ByteStore;
 use crate::types::SocketKind;
 use stackd_base::{Errno, Instant, PortId, SeqNum, SockId};
@@ -100,7 +100,7 @@ impl Stack {
             dont_fragment: true,
             df: true,
             gso_size: out.gso_size,
-            sock: Some(sock),
+            sender: Some(Sender { sock, life: s.life }),
             flow_hash: s.cookie,
             departure: out.departure,
             priority: opts.priority.min(255) as u8,
@@ -175,10 +175,16 @@ impl Stack {
         }
     }
 
-    /// Whether a queued packet refers to bytes that are gone.
-    pub(super) fn is_stale(&self, packet: &Packet) -> bool {
+    /// The socket of a packet, if it still has the life in which it sent it.
+    pub(super) fn sender_of(&self, packet: &Packet) -> Option<&Socket> {
+        let sender = packet.sender?;
+        self.sockets.get(sender.sock).filter(|s| s.life == sender.life)
+    }
+
+    /// Whether a packet, queued or given out, refers to bytes that are gone: it is not to be sent.
+    pub fn is_stale(&self, packet: &Packet) -> bool {
         let Payload::Stream { range, fifo } = &packet.payload else { return false };
-        match packet.sock.and_then(|sock| self.sockets.get(sock)) {
+        match self.sender_of(packet) {
             Some(s) => match &s.body {
                 Body::Tcp(t) => s.fifo != Some(*fifo) || range.start < t.published.1,
                 Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => true,

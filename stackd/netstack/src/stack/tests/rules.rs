@@ -524,3 +524,26 @@ fn rfc9293_r1_is_told_to_whoever_asked_for_soft_errors() {
         assert_eq!(net.b.read(net.now, server), b"anyone?");
     }
 }
+
+/// A fuzzer found it: a packet that waited in a queue while its socket was disconnected and connected anew still counted as the socket's, and its
+/// bytes were looked up in the new connection's stream. What was written for one peer could have left for another.
+#[test]
+fn what_a_connection_left_in_a_queue_is_not_its_successors() {
+    let (mut net, client, _) = pair();
+    let now = net.now;
+    assert_eq!(net.a.write(now, client, b"for the first peer"), 18);
+    assert!(net.a.stack.poll_loopback(now, &mut net.a.store).is_none(), "the segment goes to its queue");
+    net.a.stack.disconnect(now, client, &mut net.a.store).expect("disconnected");
+    let to = "10.0.0.2:81".parse().expect("an address");
+    assert_eq!(net.a.stack.connect(now, client, to, &mut net.a.store), Err(Errno::EINPROGRESS));
+    net.a.write(now, client, b"for the second one");
+    let mut queued = 0;
+    while let Some(p) = net.a.stack.poll_transmit(now, net.a.port, &mut net.a.store) {
+        assert!(p.payload.is_empty(), "{p:?}");
+        net.a.stack.handle_tx_complete(now, &p);
+        queued += 1;
+    }
+    assert_eq!(queued, 2, "a reset and a SYN");
+    assert_eq!(net.a.stack.drops().get(stackd_base::DropReason::TcpStaleTransmit), 1);
+    net.a.stack.check_invariants(now).expect("nothing is counted that left with the first connection");
+}

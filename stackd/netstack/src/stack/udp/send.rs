@@ -1,7 +1,7 @@
 //! Datagrams out: `sendto(2)`, `sendmsg(2)`.
 
 use crate::ip::{Outgoing, RouteDecision, RouteQuery, SendError};
-use crate::packet::Payload;
+use crate::packet::{Payload, Sender};
 use crate::socket::ancillary::{MAX_SEGMENTS, SendControl};
 use crate::socket::errqueue::QueuedError;
 use crate::socket::{Body, Socket};
@@ -111,7 +111,7 @@ impl Stack {
             dont_fragment: !plan.fragments,
             df: plan.df,
             gso_size: plan.gso_size,
-            sock: Some(sock),
+            sender: Some(Sender { sock, life: s.life }),
             flow_hash: s.cookie,
             priority: plan.priority,
             max_pacing_rate: s.opts.max_pacing_rate,
