@@ -356,8 +356,13 @@ impl TcpOptions {
         len += ao.map_or(0, |a| AoOption::padded_len(a.mac().len()));
         let sacks = if sack.is_empty() { 0 } else { sack.len().min((MAX_LEN - len).saturating_sub(4) / 8) };
         len += if sacks > 0 { 4 + 8 * sacks } else { 0 };
-        let shared =
-            if sacks > 0 || *sack_permitted && timestamps.is_none() { 2 } else { usize::from(window_scale.is_some()) };
+        // What is written next behind it.
+        let shared = match (*sack_permitted && timestamps.is_none(), window_scale, sacks) {
+            (true, ..) => 2,
+            (false, Some(_), _) => 1,
+            (false, None, 0) => 0,
+            (false, None, _) => 2,
+        };
         let cookie = fast_open.filter(|c| len + c.option_len().next_multiple_of(4) <= MAX_LEN);
         len += cookie.map_or(0, |c| c.option_len().next_multiple_of(4));
         let accecn_fits = accecn
