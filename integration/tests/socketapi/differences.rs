@@ -107,8 +107,11 @@ pub const RULES: &[Rule] = &[
     differs("TCP_CC_INFO", |c| !connected(c), "empty before there is a connection"),
     differs("TCP_MAXSEG", connected, "Linux halves the MSS on its loopback to fit its first window"),
     differs("TCP_RTO_MAX_MS", |c| c.call.starts_with("get after"), "milliseconds, where Linux rounds to its tick"),
-    refused("TCP_SAVE_SYN", "the headers of a SYN are not kept: a half-open connection takes 330 bytes"),
-    refused("TCP_SAVED_SYN", "the headers of a SYN are not kept: a half-open connection takes 330 bytes"),
+    differs(
+        "TCP_SAVE_SYN",
+        |c| matches!(c.stackd, "EINVAL" | "not asked"),
+        "2 (the link layer's header too) is refused: it has been left behind",
+    ),
     differs("TCP_WINDOW_CLAMP", connected, "0 until it is set; Linux shows the limit it derived"),
     // ip(7)
     refused("IP_CHECKSUM", "the kernel hands up sums it has computed anyway; here devices do"),

@@ -257,6 +257,9 @@ pub const SEQUENCES: &[(&str, &str)] = &[
     ("close_peer_writes_reads", pair!("close a; send b 1; recv b 1; recv b 1; send b 1")),
     ("close_unread_resets", pair!("send b 5; close a; recv b 1; recv b 1; send b 1; err b")),
     ("close_unread_resets_send", pair!("send b 5; close a; send b 1; send b 1; recv b 1")),
+    ("close_unread_shut", pair!("send b 5; shut a r; close a; recv b 1; recv b 1; send b 1; err b")),
+    ("close_unread_shut_before", pair!("shut a r; send b 5; close a; recv b 1; recv b 1; send b 1; err b")),
+    ("close_read_shut", pair!("shut a r; send b 5; recv a 9; close a; recv b 1; recv b 1; send b 1; err b")),
     ("close_unread_so_error", pair!("send b 5; close a; err b; err b; recv b 1; send b 1; peer b; name b")),
     ("close_linger_0", pair!("set a SO_LINGER 1 0; close a; recv b 1; recv b 1; send b 1; peer b")),
     ("close_linger_0_data", pair!("set a SO_LINGER 1 0; send a 5; close a; recv b 3; recv b 9; recv b 9")),
@@ -361,6 +364,8 @@ pub const SEQUENCES: &[(&str, &str)] = &[
              set b SO_TIMESTAMP 0; get b SO_TIMESTAMPNS_NEW; send a 5 @b; recv b 9"
         ),
     ),
+    ("save_syn_bounds", "tcp l; get l TCP_SAVE_SYN; set l TCP_SAVE_SYN -1; set l TCP_SAVE_SYN 3; get l TCP_SAVED_SYN"),
+    ("save_syn_off", pair!("get b TCP_SAVE_SYN; get b TCP_SAVED_SYN; get a TCP_SAVED_SYN; set b TCP_SAVED_SYN 1")),
     ("udp_zero_buffer", udp!("send a 10 @b; recv b 0; recv b 9")),
     ("udp_order", udp!("send a 1 @b; send a 2 @b; send a 3 @b; recv b 9; ioctl b INQ; recv b 9; recv b 9")),
     ("udp_autobind", "udp a; udp b; bind b lo:2; send a 3 @b; name a; recv b 9"),

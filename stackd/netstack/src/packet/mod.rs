@@ -110,14 +110,14 @@ pub enum Accounting {
     Copy,
 }
 
-/// Who sent a packet: a socket, in one of the lives that `connect` to `AF_UNSPEC` lets it have. What an earlier connection left in a queue must
-/// neither take bytes of the present one along nor count as its own.
+/// Who sent a packet: a socket, and which of the connections that it has one after the other (`connect` to `AF_UNSPEC` ends one). What an earlier
+/// one left in a queue must neither take bytes of the present one along nor count as its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sender {
     /// The socket.
     pub sock: SockId,
-    /// How often it had been disconnected.
-    pub life: u32,
+    /// The connection; 0: accepted, or UDP.
+    pub life: u16,
 }
 
 /// A packet on its way to a device.

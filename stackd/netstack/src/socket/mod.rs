@@ -71,8 +71,6 @@ pub struct Socket {
     pub repair: Option<Box<repair::Repair>>,
     /// `SO_COOKIE`.
     pub cookie: u64,
-    /// How often it was disconnected (`connect` to `AF_UNSPEC`): what it sent before is no longer its own.
-    pub life: u32,
     /// What it is.
     pub body: Body,
 }
@@ -158,8 +156,6 @@ pub struct TcpSock {
     pub config: Option<Box<Config>>,
     /// The listener, until `accept`.
     pub parent: Option<SockId>,
-    /// A Fast Open child's listener, until the handshake ends.
-    pub fast_parent: Option<SockId>,
     /// In the table of four-tuples; false once it ended.
     pub attached: bool,
     /// `shutdown(SHUT_RD)`.
@@ -186,9 +182,27 @@ pub struct TcpSock {
     pub path: Option<CachedPath>,
     /// Options of its route, where it has any.
     pub tuning: Option<Box<RouteOptions>>,
+    /// Which of the connections of its socket it is: another number for each that the shard opened.
+    pub life: u16,
+    /// How it came to be, for the few of which that is kept.
+    pub birth: Option<Box<Birth>>,
+}
+
+/// What is kept of a passive connection's beginning.
+#[derive(Debug, Default)]
+pub struct Birth {
+    /// A Fast Open child's listener, until the handshake ends.
+    pub fast_parent: Option<SockId>,
+    /// Network and transport header of its SYN (`TCP_SAVED_SYN`).
+    pub saved_syn: Option<Box<[u8]>>,
 }
 
 impl TcpSock {
+    /// A Fast Open child's listener, which is told once that the handshake ended.
+    pub fn take_fast_parent(&mut self) -> Option<SockId> {
+        self.birth.as_mut()?.fast_parent.take()
+    }
+
     /// A connection that begins on this path.
     pub fn new(conn: Connection, config: Option<Box<Config>>, path: &RouteDecision) -> Self {
         Self {
@@ -197,7 +211,6 @@ impl TcpSock {
             tuning: kept(&path.options),
             port: path.port,
             parent: None,
-            fast_parent: None,
             attached: true,
             read_shut: false,
             established: false,
@@ -209,6 +222,8 @@ impl TcpSock {
             write_shut: false,
             soft_error: None,
             path: None,
+            birth: None,
+            life: 0,
         }
     }
 }
@@ -310,7 +325,6 @@ impl Socket {
             auth: None,
             repair: None,
             cookie,
-            life: 0,
             body,
         }
     }

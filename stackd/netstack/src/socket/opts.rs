@@ -84,6 +84,8 @@ pub mod name {
     pub const TCP_TIMESTAMP: i32 = 24;
     pub const TCP_NOTSENT_LOWAT: i32 = 25;
     pub const TCP_CC_INFO: i32 = 26;
+    pub const TCP_SAVE_SYN: i32 = 27;
+    pub const TCP_SAVED_SYN: i32 = 28;
     pub const TCP_REPAIR_WINDOW: i32 = 29;
     pub const TCP_FASTOPEN_CONNECT: i32 = 30;
     pub const TCP_ULP: i32 = 31;
@@ -237,6 +239,8 @@ pub struct SockOpts {
     pub fastopen_qlen: u32,
     pub fastopen_connect: bool,
     pub fastopen_no_cookie: bool,
+    /// `TCP_SAVE_SYN`.
+    pub save_syn: bool,
     pub fastopen_key: Option<Box<crate::stack::FastOpenKeys>>,
     /// `SOL_IP`, `SOL_IPV6`, `SOL_UDP`.
     pub ip: IpOpts,
@@ -287,6 +291,7 @@ impl Default for SockOpts {
             fastopen_qlen: 0,
             fastopen_connect: false,
             fastopen_no_cookie: false,
+            save_syn: false,
             fastopen_key: None,
             ip: IpOpts::default(),
         }
@@ -425,6 +430,8 @@ impl SockOpts {
             name::TCP_USER_TIMEOUT => self.user_timeout = within(n, 0, i32::MAX)?,
             name::TCP_NOTSENT_LOWAT => self.notsent_lowat = Some(n as u32),
             name::TCP_INQ => self.inq = within(n, 0, 1)? == 1,
+            // Linux's 2 saves the link layer's header too, which has been left behind here.
+            name::TCP_SAVE_SYN => self.save_syn = within(n, 0, 1)? == 1,
             name::TCP_THIN_LINEAR_TIMEOUTS => self.thin_linear = within(n, 0, 1)? == 1,
             // Linux removed what it did with early retransmit, and kept the option.
             name::TCP_THIN_DUPACK => drop(within(n, 0, 1)?),
@@ -447,6 +454,7 @@ impl SockOpts {
                 name::TCP_WINDOW_CLAMP => number(self.window_clamp),
                 name::TCP_USER_TIMEOUT => number(self.user_timeout),
                 name::TCP_INQ => flag(self.inq),
+                name::TCP_SAVE_SYN => flag(self.save_syn),
                 name::TCP_THIN_LINEAR_TIMEOUTS => flag(self.thin_linear),
                 name::TCP_THIN_DUPACK => number(0),
                 name::TCP_ULP => Some(OptionValue::Bytes(Vec::new())),

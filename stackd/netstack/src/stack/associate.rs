@@ -114,7 +114,6 @@ impl Stack {
 /// No peer any more, and of the local name only what `bind` chose. The port that is to be released, if one is.
 fn dissociate(s: &mut Socket) -> Option<u16> {
     s.peer = None;
-    s.life = s.life.wrapping_add(1);
     if !s.locks.addr {
         s.local.set_ip(unspecified(s.domain));
     }

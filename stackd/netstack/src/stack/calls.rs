@@ -331,7 +331,8 @@ impl Stack {
                 return Ok(());
             }
             Body::Tcp(t) => {
-                let unread = t.published.0 > t.consumed && !t.read_shut;
+                // Also after SHUT_RD, as Linux: what came is there to be read all the same.
+                let unread = t.published.0 > t.consumed;
                 t.write_shut = true;
                 let silent = t.conn.is_frozen();
                 let Some((conn, mut env)) = self.tcp_parts(sock) else { return Ok(()) };

@@ -55,6 +55,9 @@ impl Stack {
         if orphans != self.orphans {
             return Err(format!("{orphans} orphans, counted {}", self.orphans));
         }
+        if self.saved_syns.len() > self.requests.len() {
+            return Err(format!("{} SYNs are kept of {} handshakes", self.saved_syns.len(), self.requests.len()));
+        }
         let gauge = self.mib.get(Mib::TcpCurrEstab);
         if established != gauge {
             return Err(format!("{established} connections are established, TcpCurrEstab says {gauge}"));

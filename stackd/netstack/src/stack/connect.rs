@@ -139,7 +139,8 @@ impl Stack {
             (None, Some(how)) => Connection::connect_fast(cfg, params, iss, now, how),
         };
         let (repaired, deferred) = (repair.is_some(), conn.defers_syn());
-        s.body = Body::Tcp(Box::new(TcpSock::new(conn, config, &path)));
+        self.lives = self.lives.checked_add(1).unwrap_or(1);
+        s.body = Body::Tcp(Box::new(TcpSock { life: self.lives, ..TcpSock::new(conn, config, &path) }));
         self.tcp_demux.insert_flow(flow, FlowEntry::Sock(sock));
         if repaired {
             self.born(now, sock, &Start::Live);

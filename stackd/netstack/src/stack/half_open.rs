@@ -9,7 +9,7 @@ use crate::packet::Payload;
 use crate::socket::opts::SockOpts;
 use crate::socket::opts::repeats_in;
 use crate::socket::requests::HalfOpen;
-use crate::socket::{Body, TcpSock};
+use crate::socket::{Birth, Body, TcpSock};
 use crate::store::ByteStore;
 use stackd_base::{DropReason, Instant, Mib, SeqNum, SockId};
 use stackd_tcp::record::Start;
@@ -123,9 +123,11 @@ impl Stack {
                     self.mib.dec(Mib::TcpCurrEstab);
                     return Err(DropReason::NoMemory);
                 }
+                let saved_syn = self.saved_syns.remove(flow);
+                let birth = saved_syn.map(|headers| Box::new(Birth { saved_syn: Some(headers), ..Birth::default() }));
                 self.forget_request(index);
                 let asked = half.keys.and_then(|(key, next)| AoOption::new(key, next, &[]));
-                let tcp = TcpSock::new(conn, around.config, &around.path);
+                let tcp = TcpSock { birth, ..TcpSock::new(conn, around.config, &around.path) };
                 self.admit(now, half.listener, flow, (tcp, asked), ingress, bytes, store)
             }
         }
@@ -237,6 +239,7 @@ impl Stack {
     pub(super) fn forget_request(&mut self, index: u32) {
         let Some(half) = self.requests.remove(index) else { return };
         self.tcp_demux.remove_flow(&half.flow, FlowEntry::Request(index));
+        self.saved_syns.remove(&half.flow);
         if let Some(l) = self.listener_mut(half.listener) {
             l.embryonic = l.embryonic.saturating_sub(1);
         }

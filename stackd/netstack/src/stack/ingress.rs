@@ -170,7 +170,9 @@ impl Stack {
                 if !seg.flags.syn() || seg.flags.fin() {
                     return Err(DropReason::TcpFlags);
                 }
-                self.listen_input(now, listener, flow, (seg, d.ecn()), bytes, least_iss, store)
+                self.listen_input(now, listener, flow, (seg, d.ecn()), bytes, least_iss, store)?;
+                self.save_syn(listener, flow, d, d.transport_len - bytes.len);
+                Ok(())
             }
             waiting => {
                 if let Some(listener) = waiting

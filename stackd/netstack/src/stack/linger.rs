@@ -16,7 +16,7 @@ impl Stack {
         if !linger.on || linger.seconds == 0 || !t.attached || t.conn.is_frozen() {
             return false;
         }
-        let unread = t.published.0 > t.consumed && !t.read_shut;
+        let unread = t.published.0 > t.consumed;
         t.write_shut = true;
         s.lingering = true;
         if let Some((conn, mut env)) = self.tcp_parts(sock) {

@@ -114,7 +114,7 @@ impl Stack {
         }
         if let Some(t) = self.tcp_mut(child) {
             t.established = true;
-            t.fast_parent = Some(listener);
+            t.birth.get_or_insert_default().fast_parent = Some(listener);
         }
         if let Some(l) = self.listener_mut(listener) {
             l.fast_open_pending += 1;

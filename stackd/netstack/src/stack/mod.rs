@@ -22,6 +22,7 @@ mod queues;
 mod realtime;
 mod record;
 mod repair;
+mod saved_syn;
 mod settle;
 mod udp;
 mod urgent;
@@ -88,7 +89,10 @@ pub struct Stack {
     pub(crate) tw_auth: HashMap<u32, authentic::TimeWaitAuth, rapidhash::fast::RandomState>,
     pub(crate) ip: IpLayer,
     pub(crate) recordings: record::Recordings,
+    /// The last number given to a connection that was opened here (`Sender`).
+    pub(crate) lives: u16,
     pub(crate) realtime: realtime::Realtime,
+    pub(crate) saved_syns: saved_syn::SavedSyns,
 }
 
 impl Stack {
@@ -125,7 +129,9 @@ impl Stack {
             tw_auth: HashMap::default(),
             ip,
             recordings: record::Recordings::default(),
+            lives: 0,
             realtime: realtime::Realtime::default(),
+            saved_syns: saved_syn::SavedSyns::default(),
             sysctls,
         }
     }
@@ -174,9 +180,8 @@ impl Stack {
     /// bytes are forgotten.
     pub fn handle_tx_complete(&mut self, _now: Instant, packet: &Packet) {
         if let Some(Sender { sock, life }) = packet.sender
-            && let Some(s) = self.sockets.get_mut(sock)
-            && s.life == life
-            && let Body::Tcp(t) = &mut s.body
+            && let Some(Body::Tcp(t)) = self.sockets.get_mut(sock).map(|s| &mut s.body)
+            && t.life == life
         {
             let bytes = packet.payload.len() as u32;
             match packet.accounting {

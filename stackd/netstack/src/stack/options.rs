@@ -98,6 +98,9 @@ impl Stack {
         if cx.tcp && is_auth_option(level, option) {
             return Ok(self.get_auth_option(sock, option, out.len())?.write(out));
         }
+        if cx.tcp && (level, option) == (name::SOL_TCP, name::TCP_SAVED_SYN) {
+            return self.take_saved_syn(sock, out);
+        }
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let stored = s.opts.get(cx, level, option);
         let value = match level {

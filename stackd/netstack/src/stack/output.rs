@@ -6,7 +6,7 @@ use super::config::{PortTraits, mss_for};
 use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, RouteQuery, SendError};
 use crate::packet::{Packet, Payload, Sender};
-use crate::socket::{Body, Socket};
+use crate::socket::Body;
 use crate::store::ByteStore;
 use crate::types::SocketKind;
 use stackd_base::{Errno, Instant, PortId, SeqNum, SockId};
@@ -46,6 +46,7 @@ impl Stack {
         let Some(peer) = s.peer else { return };
         let (opts, local, fifo) = (&s.opts, s.local, s.fifo);
         let Body::Tcp(t) = &mut s.body else { return };
+        let sender = Some(Sender { sock, life: t.life });
         let payload_len = out.payload.as_ref().map_or(0, |r| (r.end - r.start) as u32);
         let mut wider = None;
         let route = match t.route(now, local.ip(), self.ip.generation()) {
@@ -100,7 +101,7 @@ impl Stack {
             dont_fragment: true,
             df: true,
             gso_size: out.gso_size,
-            sender: Some(Sender { sock, life: s.life }),
+            sender,
             flow_hash: s.cookie,
             departure: out.departure,
             priority: opts.priority.min(255) as u8,
@@ -175,18 +176,13 @@ impl Stack {
         }
     }
 
-    /// The socket of a packet, if it still has the life in which it sent it.
-    pub(super) fn sender_of(&self, packet: &Packet) -> Option<&Socket> {
-        let sender = packet.sender?;
-        self.sockets.get(sender.sock).filter(|s| s.life == sender.life)
-    }
-
     /// Whether a packet, queued or given out, refers to bytes that are gone: it is not to be sent.
     pub fn is_stale(&self, packet: &Packet) -> bool {
         let Payload::Stream { range, fifo } = &packet.payload else { return false };
-        match self.sender_of(packet) {
+        let Some(Sender { sock, life }) = packet.sender else { return true };
+        match self.sockets.get(sock) {
             Some(s) => match &s.body {
-                Body::Tcp(t) => s.fifo != Some(*fifo) || range.start < t.published.1,
+                Body::Tcp(t) => t.life != life || s.fifo != Some(*fifo) || range.start < t.published.1,
                 Body::TcpClosed | Body::Listen(_) | Body::Udp(_) => true,
             },
             None => true,

@@ -193,7 +193,7 @@ impl Stack {
         let _ = self.fifo_of(sock, store);
         let Some(t) = self.tcp_mut(sock) else { return };
         t.established = true;
-        if let Some(listener) = t.fast_parent.take() {
+        if let Some(listener) = t.take_fast_parent() {
             self.fast_open_settled(now, listener, false);
         } else if let Some(listener) = t.parent {
             self.child_established(sock, listener);
@@ -261,7 +261,7 @@ impl Stack {
         let established = t.established;
         let waits = t.conn.state() == State::TimeWait;
         let (parent, tos) = (t.parent, s.opts.ip.tos & !3);
-        let (fast_parent, verdict) = (t.fast_parent.take(), t.conn.fast_open_blackholed());
+        let (fast_parent, verdict) = (t.take_fast_parent(), t.conn.fast_open_blackholed());
         let (local, peer, detached) = (s.local, s.peer, s.detached);
         // A port out of the ephemeral range stays open to other destinations; a bound one is held against everybody.
         let hold = match s.binding {

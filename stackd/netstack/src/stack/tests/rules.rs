@@ -547,3 +547,61 @@ fn what_a_connection_left_in_a_queue_is_not_its_successors() {
     assert_eq!(net.a.stack.drops().get(stackd_base::DropReason::TcpStaleTransmit), 1);
     net.a.stack.check_invariants(now).expect("nothing is counted that left with the first connection");
 }
+
+/// RFC 2525, 2.17: a close with unread data resets. A fuzzer found that after `SHUT_RD` it did not: a socket connected to itself held its own
+/// window shut, and answered its own probes for ever.
+#[test]
+fn unread_data_resets_also_after_shut_rd() {
+    let (mut net, client, server) = pair();
+    net.a.stack.shutdown(net.now, client, Shutdown::Read, &mut net.a.store).expect("SHUT_RD");
+    net.b.write(net.now, server, b"nobody reads it");
+    net.run_ms(5);
+    net.a.stack.close(net.now, client, &mut net.a.store).expect("closed");
+    net.run_ms(5);
+    assert_eq!(net.b.get_int(net.now, server, SOL_SOCKET, SO_ERROR), Ok(Errno::ECONNRESET as i32));
+    assert_eq!(net.a.stack.socket_counts().0, 0);
+}
+
+/// tcp(7), `TCP_SAVE_SYN`: the accepted socket gives out the SYN's headers, network and transport, once; a buffer that is too short is EINVAL.
+#[test]
+fn the_headers_of_the_syn_are_kept_for_who_asked() {
+    for to in ["10.0.0.2:80", "[fd00::2]:80"] {
+        let v4 = to.starts_with('1');
+        let mut net = Net::new();
+        let listener = net.b.listener(net.now, if v4 { "0.0.0.0:80" } else { "[::]:80" }, 10);
+        net.b.option(net.now, listener, SOL_TCP, TCP_SAVE_SYN, 1).expect("TCP_SAVE_SYN");
+        let (client, server) = net.connected(listener, to);
+        let now = net.now;
+        assert_eq!(net.b.get_int(now, server, SOL_TCP, TCP_SAVE_SYN), Ok(1), "inherited");
+        let mut get = |room: usize| {
+            let mut out = vec![0; room];
+            net.b.stack.get_option(now, server, SOL_TCP, TCP_SAVED_SYN, &mut out).map(|n| out[..n].to_vec())
+        };
+        let network = if v4 { 20 } else { 40 };
+        assert_eq!(get(network + 20), Err(Errno::EINVAL), "with its options it is longer");
+        let headers = get(200).expect("headers");
+        let (syn, len) = TcpRepr::parse(&headers[network..]).expect("a TCP header");
+        assert_eq!((headers[0] >> 4, len + network), (if v4 { 4 } else { 6 }, headers.len()));
+        assert!(syn.flags.syn() && syn.ack.is_none() && syn.options.mss.is_some(), "{syn:?}");
+        assert_eq!(syn.src_port, net.a.stack.local_addr(client).expect("its name").port());
+        assert_eq!(get(200), Ok(Vec::new()), "once");
+        net.b.stack.check_invariants(now).expect("nothing else is kept");
+    }
+}
+
+/// What was kept for a handshake that comes to nothing goes with it.
+#[test]
+fn saved_syns_go_with_their_handshakes() {
+    let mut net = Net::new();
+    let listener = net.b.listener(net.now, "0.0.0.0:80", 10);
+    net.b.option(net.now, listener, SOL_TCP, TCP_SAVE_SYN, 1).expect("TCP_SAVE_SYN");
+    let client = net.a.socket(net.now, Domain::V4, SocketKind::Stream);
+    // Only the SYN arrives.
+    net.filter = Some(|n, _| n > 3);
+    let to = "10.0.0.2:80".parse().expect("an address");
+    assert_eq!(net.a.stack.connect(net.now, client, to, &mut net.a.store), Err(Errno::EINPROGRESS));
+    net.run_ms(5);
+    assert_eq!(net.b.stack.saved_syns.len(), 1);
+    net.b.stack.close(net.now, listener, &mut net.b.store).expect("closed");
+    assert!(net.b.stack.saved_syns.is_empty());
+}

@@ -111,7 +111,7 @@ impl Stack {
             dont_fragment: !plan.fragments,
             df: plan.df,
             gso_size: plan.gso_size,
-            sender: Some(Sender { sock, life: s.life }),
+            sender: Some(Sender { sock, life: 0 }),
             flow_hash: s.cookie,
             priority: plan.priority,
             max_pacing_rate: s.opts.max_pacing_rate,
