@@ -80,7 +80,6 @@ pub const RULES: &[Rule] = &[
     differs("SO_TIMESTAMP_NEW", stream, NO_TIME),
     differs("SO_TIMESTAMPNS_NEW", stream, NO_TIME),
     refused("SO_TIMESTAMPING", "the times of sends are not handed to programs; SO_TIMESTAMPNS tells those of receipt"),
-    refused("SO_TXTIME", "departure times are the stack's own: SO_MAX_PACING_RATE paces"),
     differs(
         "SO_BINDTOIFINDEX",
         |c| c.stackd == "ENODEV" || c.stackd == "not asked",

@@ -3,7 +3,7 @@
 use crate::demux::mapped;
 use crate::socket::opts::name;
 use crate::types::Domain;
-use stackd_base::{Errno, PortId};
+use stackd_base::{Errno, Instant, PortId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `sizeof(struct cmsghdr)`.
@@ -30,6 +30,8 @@ pub struct SendControl {
     pub priority: Option<u8>,
     /// `IPV6_DONTFRAG`.
     pub dont_fragment: Option<bool>,
+    /// `SCM_TXTIME`: when it is to leave. Only sockets with `SO_TXTIME` may say so.
+    pub departure: Option<Instant>,
 }
 
 impl SendControl {
@@ -83,6 +85,10 @@ impl SendControl {
                 self.gso_size = Some(data.try_into().map(u16::from_ne_bytes).map_err(|_| Errno::EINVAL)?);
             }
             (name::SOL_SOCKET, name::SO_MARK) => self.mark = Some(int()? as u32),
+            (name::SOL_SOCKET, name::SO_TXTIME) => {
+                let nanos = data.try_into().map(u64::from_ne_bytes).map_err(|_| Errno::EINVAL)?;
+                self.departure = Some(Instant::from_nanos(nanos));
+            }
             (name::SOL_SOCKET, name::SO_PRIORITY) => {
                 self.priority = Some(u8::try_from(int()?).ok().filter(|p| *p <= 6).ok_or(Errno::EPERM)?);
             }

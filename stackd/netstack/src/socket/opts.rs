@@ -199,6 +199,8 @@ pub struct SockOpts {
     pub rcvtimeo: (i64, i64),
     pub sndtimeo: (i64, i64),
     /// `SO_PEEK_OFF`; -1: off. The peeking is the client's.
+    /// `SO_TXTIME`: flags, when it was set.
+    pub txtime: Option<u32>,
     pub peek_off: i32,
     /// `SO_SELECT_ERR_QUEUE`: an entry in the error queue is `POLLPRI` too.
     pub select_err_queue: bool,
@@ -263,6 +265,7 @@ impl Default for SockOpts {
             no_check: false,
             rcvtimeo: (0, 0),
             sndtimeo: (0, 0),
+            txtime: None,
             peek_off: -1,
             select_err_queue: false,
             busy_poll: 0,

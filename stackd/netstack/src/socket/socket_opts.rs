@@ -25,6 +25,10 @@ impl SockOpts {
             return Ok(Effect::Claim);
         }
         let n = int(value)?;
+        if option == name::SO_TXTIME {
+            self.txtime = Some(txtime(cx, value)?);
+            return Ok(Effect::None);
+        }
         let flag = n != 0;
         match option {
             name::SO_REUSEADDR => {
@@ -122,6 +126,10 @@ impl SockOpts {
             name::SO_SNDLOWAT => number(1),
             name::SO_RCVTIMEO => Some(time(self.rcvtimeo)),
             name::SO_SNDTIMEO => Some(time(self.sndtimeo)),
+            name::SO_TXTIME => Some(match self.txtime {
+                Some(flags) => OptionValue::Pair(CLOCK_MONOTONIC, flags as i32),
+                None => OptionValue::Pair(0, 0),
+            }),
             name::SO_PEEK_OFF => Some(OptionValue::Int(self.peek_off)),
             name::SO_SELECT_ERR_QUEUE => flag(self.select_err_queue),
             name::SO_BUSY_POLL => Some(OptionValue::Int(self.busy_poll)),
@@ -131,6 +139,24 @@ impl SockOpts {
             _ if !cx.tcp => Stamp::of_option(option).and_then(|stamp| flag(self.ip.wanted.stamp == Some(stamp))),
             _ => None,
         }
+    }
+}
+
+/// The only clock of departure times, Linux's number: the one that stackd and its clients share, and the one that fq keeps.
+const CLOCK_MONOTONIC: i32 = 1;
+/// `SOF_TXTIME_DEADLINE_MODE` and `SOF_TXTIME_REPORT_ERRORS`: both concern qdiscs with deadlines (etf); fq has none and reports nothing.
+const TXTIME_FLAGS: u32 = 3;
+
+/// A `struct sock_txtime`: its flags.
+fn txtime(cx: Context, value: &[u8]) -> Result<u32, Errno> {
+    let [clock, flags] = [0, 4].map(|at| value.get(at..).and_then(|v| v.first_chunk::<4>()).copied());
+    let (Some(clock), Some(flags), 8) = (clock, flags, value.len()) else { return Err(Errno::EINVAL) };
+    let (clock, flags) = (i32::from_ne_bytes(clock), u32::from_ne_bytes(flags));
+    match clock {
+        _ if flags & !TXTIME_FLAGS != 0 => Err(Errno::EINVAL),
+        CLOCK_MONOTONIC => Ok(flags),
+        _ if !cx.privileged => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
     }
 }
 

@@ -219,7 +219,7 @@ fn a_length_promised_is_the_length_written() {
                 accecn,
             };
             let promised = options.len();
-            assert!(promised <= options::MAX_LEN && promised % 4 == 0, "{promised}: {options:?}");
+            assert!(promised <= options::MAX_LEN && promised.is_multiple_of(4), "{promised}: {options:?}");
             let mut buf = [0; 60];
             assert_eq!(TcpRepr { options, ..TcpRepr::default() }.emit(&mut buf), 20 + promised, "{options:?}");
         }

@@ -155,6 +155,37 @@ fn receive_times_are_the_time_of_day() {
     assert_eq!(net.b.option(now, stream, SOL_SOCKET, SO_TIMESTAMP, 1), Err(Errno::ENOPROTOOPT));
 }
 
+/// `SO_TXTIME` and `SCM_TXTIME`: fq lets a datagram go at the time that was said with it, in the order of those times.
+#[test]
+fn datagrams_leave_when_their_sender_said() {
+    let mut net = acquainted();
+    let now = net.now;
+    let fq = stackd_qdisc::QdiscConfig::default_of("fq").expect("fq exists");
+    net.a.stack.replace_qdisc(now, net.a.port, &fq).expect("replaced");
+    let a = net.a.socket(now, Domain::V4, SocketKind::Dgram);
+    let to = Some(addr("10.0.0.2:53"));
+    let at = |ms: u64| now + Duration::from_millis(ms);
+    let say = |t: Instant| message(SOL_SOCKET, SO_TXTIME, &t.as_nanos().to_ne_bytes());
+    let mut send = |control: &[u8], data: &[u8]| net.a.stack.send_message(now, a, to, control, data, &mut net.a.store);
+    assert_eq!(send(&say(at(10)), b"x"), Err(Errno::EINVAL), "not without SO_TXTIME");
+    let monotonic = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    net.a.stack.set_option(now, a, SOL_SOCKET, SO_TXTIME, &monotonic, &mut net.a.store).expect("SO_TXTIME");
+    let mut send = |control: &[u8], data: &[u8]| net.a.stack.send_message(now, a, to, control, data, &mut net.a.store);
+    assert_eq!(send(&message(SOL_SOCKET, SO_TXTIME, &[1; 4]), b"x"), Err(Errno::EINVAL), "eight bytes");
+    assert_eq!(send(&say(at(20)), b"second"), Ok(6));
+    assert_eq!(send(&say(at(10)), b"first"), Ok(5));
+    assert_eq!(send(&[], b"at once"), Ok(7));
+    // Beyond the horizon of ten seconds it is dropped.
+    assert_eq!(send(&say(at(11_000)), b"never"), Ok(5));
+    for (ms, want) in
+        [(0, Some(&b"at once"[..])), (9, None), (10, Some(b"first")), (19, None), (20, Some(b"second")), (12_000, None)]
+    {
+        net.a.stack.handle_timers(at(ms), &mut net.a.store);
+        let left: Vec<Vec<u8>> = frames(&mut net.a, at(ms)).into_iter().map(|f| f[42..].to_vec()).collect();
+        assert_eq!(left.iter().map(Vec::as_slice).collect::<Vec<_>>(), Vec::from_iter(want), "after {ms} ms");
+    }
+}
+
 /// ip(7), `IP_PKTINFO` of sendmsg: `ipi_spec_dst` is the source, `ipi_ifindex` the interface; a source that is not ours is EINVAL.
 #[test]
 fn sendmsg_chooses_source_and_interface() {

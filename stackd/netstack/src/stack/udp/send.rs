@@ -32,6 +32,7 @@ pub(super) struct Plan {
     df: bool,
     no_checksum: bool,
     priority: u8,
+    departure: Option<Instant>,
 }
 
 impl Stack {
@@ -114,6 +115,7 @@ impl Stack {
             sender: Some(Sender { sock, life: 0 }),
             flow_hash: s.cookie,
             priority: plan.priority,
+            departure: plan.departure,
             max_pacing_rate: s.opts.max_pacing_rate,
             ..Outgoing::new(src, dst, proto::UDP, &header, Payload::Owned(data.into()))
         };
@@ -149,7 +151,7 @@ impl Stack {
             Some(to) => datagram_peer(s, to)?,
             None => s.peer.ok_or(Errno::EDESTADDRREQ)?,
         };
-        if peer.port() == 0 {
+        if peer.port() == 0 || control.departure.is_some() && s.opts.txtime.is_none() {
             return Err(Errno::EINVAL);
         }
         let (dst, v4, o) = (peer.ip(), peer.is_ipv4(), &s.opts.ip);
@@ -192,6 +194,8 @@ impl Stack {
             df: v4 && discover.sets_df(),
             no_checksum,
             priority: control.priority.unwrap_or(s.opts.priority.min(255) as u8),
+            // Zero is no time, as in Linux.
+            departure: control.departure.filter(|t| *t != Instant::ZERO),
             route,
         })
     }
