@@ -140,8 +140,7 @@ pub const RULES: &[Rule] = &[
     // ipv6(7)
     refused("IPV6_ADDRFORM", "a socket keeps its family"),
     refused("IPV6_ADDR_PREFERENCES", "there are no temporary addresses to prefer"),
-    refused("IPV6_AUTOFLOWLABEL", "flow labels are the stack's own"),
-    refused("IPV6_FLOWINFO_SEND", "flow labels are the stack's own"),
+    refused("IPV6_FLOWINFO_SEND", "flow labels are the stack's own: IPV6_AUTOFLOWLABEL, net.ipv6.auto_flowlabels"),
     refused("IPV6_FLOWLABEL_MGR", "flow labels are the stack's own"),
     refused("IPV6_ROUTER_ALERT", CONTROL_PLANE),
     refused("IPV6_MTU", "the path's MTU can be read; a smaller one of one's own cannot be set"),

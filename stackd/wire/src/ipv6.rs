@@ -3,6 +3,8 @@
 use crate::{ParseError, proto};
 use std::net::Ipv6Addr;
 
+/// RFC 8200, 3: the flow label has 20 bits.
+pub const FLOW_LABEL_MASK: u32 = 0xf_ffff;
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
 /// Bytes of a fragment header.
@@ -58,7 +60,7 @@ impl Ipv6Repr {
             next_header: h[6],
             hop_limit: h[7],
             traffic_class: (first >> 20) as u8,
-            flow_label: first & 0xf_ffff,
+            flow_label: first & FLOW_LABEL_MASK,
             payload_len: u16::from_be_bytes([h[4], h[5]]),
         })
     }
@@ -69,7 +71,7 @@ impl Ipv6Repr {
     /// If `buf` is shorter than 40 bytes.
     pub fn emit(&self, buf: &mut [u8]) -> usize {
         let Self { src, dst, next_header, hop_limit, traffic_class, flow_label, payload_len } = self;
-        let first = 6 << 28 | u32::from(*traffic_class) << 20 | flow_label & 0xf_ffff;
+        let first = 6 << 28 | u32::from(*traffic_class) << 20 | flow_label & FLOW_LABEL_MASK;
         buf[0..4].copy_from_slice(&first.to_be_bytes());
         buf[4..6].copy_from_slice(&payload_len.to_be_bytes());
         buf[6] = *next_header;

@@ -65,6 +65,8 @@ pub struct IpOpts {
     pub tclass: u8,
     /// `IPV6_DONTFRAG`.
     pub dontfrag: bool,
+    /// `IPV6_AUTOFLOWLABEL`.
+    pub auto_flow_label: Option<bool>,
     /// `IP_MINTTL`: what arrives with less is dropped.
     pub minttl: u8,
     /// `IPV6_MINHOPCOUNT`.
@@ -118,6 +120,7 @@ impl Default for IpOpts {
             hops: None,
             tclass: 0,
             dontfrag: false,
+            auto_flow_label: None,
             minttl: 0,
             minhops: 0,
             wanted: Wanted::default(),
@@ -253,7 +256,7 @@ impl IpOpts {
         let n = match int(value) {
             Ok(n) => n,
             // Linux reads less than an int as 0 here.
-            Err(_) if option == name::IPV6_DONTFRAG => 0,
+            Err(_) if matches!(option, name::IPV6_DONTFRAG | name::IPV6_AUTOFLOWLABEL) => 0,
             // What is not known is so whatever its length.
             Err(short) => {
                 return self.clone().set_ipv6(cx, option, &[0; 4], ports).and(Err(short)).map_err(|e| match e {
@@ -272,6 +275,7 @@ impl IpOpts {
             }
             name::IPV6_MTU_DISCOVER => self.mtu_discover6 = Some(MtuDiscover::from_int(n)?),
             name::IPV6_DONTFRAG => self.dontfrag = n != 0,
+            name::IPV6_AUTOFLOWLABEL => self.auto_flow_label = Some(n != 0),
             name::IPV6_MINHOPCOUNT => self.minhops = within(n, 0, 255)? as u8,
             name::IPV6_FREEBIND => self.freebind = n != 0,
             name::IPV6_TRANSPARENT => self.transparent = n != 0,

@@ -152,6 +152,7 @@ pub mod name {
     pub const IPV6_DONTFRAG: i32 = 62;
     pub const IPV6_RECVTCLASS: i32 = 66;
     pub const IPV6_TCLASS: i32 = 67;
+    pub const IPV6_AUTOFLOWLABEL: i32 = 70;
     pub const IPV6_MINHOPCOUNT: i32 = 73;
     pub const IPV6_RECVORIGDSTADDR: i32 = 74;
     pub const IPV6_ORIGDSTADDR: i32 = IPV6_RECVORIGDSTADDR;

@@ -264,12 +264,15 @@ impl Stack {
         let signer = Signer::Listener(*listener, iss, Some(irs), *keys);
         let Some(len) = self.sign_bare(signer, flow, &out.repr, &mut header) else { return };
         let v4 = remote.is_ipv4();
+        let flow_hash = self.secret.hash_bytes(&flow.bytes());
+        let labels = self.sysctls.net.auto_flowlabels;
         let outgoing = Outgoing {
+            flow_label: if v4 { 0 } else { labels.label(opts.ip.auto_flow_label, || flow_hash) },
             tos: (if v4 { opts.ip.tos } else { opts.ip.tclass }) & !3 | out.ecn as u8,
             ttl: if v4 { opts.ip.ttl } else { opts.ip.hops },
             dont_fragment: true,
             df: true,
-            flow_hash: self.secret.hash_bytes(&flow.bytes()) ^ cookie,
+            flow_hash: flow_hash ^ cookie,
             priority: opts.priority.min(255) as u8,
             ..Outgoing::new(local, remote, proto::TCP, &header[..len], Payload::None)
         };

@@ -9,6 +9,7 @@ mod connect;
 mod control;
 mod cookies;
 mod fastopen;
+pub mod flow_label;
 mod half_open;
 mod handshake_options;
 mod ingress;

@@ -116,6 +116,9 @@ impl Stack {
                         .map_or(crate::ip::IfConf::default().hop_limit, |r| self.ip.hop_limit(r.port))
                 })))
             }
+            name::SOL_IPV6 if option == name::IPV6_AUTOFLOWLABEL && cx.domain == Domain::V6 => {
+                OptionValue::Int(self.sysctls.net.auto_flowlabels.of_socket(s.opts.ip.auto_flow_label).into())
+            }
             name::SOL_IP if option == name::IP_MTU => OptionValue::Int(self.route_of(now, sock)?.mtu as i32),
             name::SOL_IPV6 if option == name::IPV6_MTU && cx.domain == Domain::V6 => {
                 OptionValue::Int(self.route_of(now, sock)?.mtu as i32)

@@ -3,6 +3,7 @@
 use super::Stack;
 use super::authentic::Signer;
 use super::config::{PortTraits, mss_for};
+use super::flow_label::rehashed;
 use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, RouteQuery, SendError};
 use crate::packet::{Packet, Payload, Sender};
@@ -46,7 +47,7 @@ impl Stack {
         let Some(peer) = s.peer else { return };
         let (opts, local, fifo) = (&s.opts, s.local, s.fifo);
         let Body::Tcp(t) = &mut s.body else { return };
-        let sender = Some(Sender { sock, life: t.life });
+        let (sender, rehashes) = (Some(Sender { sock, life: t.life }), t.conn.rehashes());
         let payload_len = out.payload.as_ref().map_or(0, |r| (r.end - r.start) as u32);
         let mut wider = None;
         let route = match t.route(now, local.ip(), self.ip.generation()) {
@@ -95,11 +96,14 @@ impl Stack {
         }
         let opts = &s.opts;
         let v4 = peer.is_ipv4();
+        let hash = || rehashed(self.secret.hash_bytes(&FlowKey::new(local, peer).bytes()), rehashes);
+        let flow_label = if v4 { 0 } else { self.sysctls.net.auto_flowlabels.label(opts.ip.auto_flow_label, hash) };
         let outgoing = Outgoing {
             tos: (if v4 { opts.ip.tos } else { opts.ip.tclass }) & !3 | out.ecn as u8,
             ttl: if v4 { opts.ip.ttl } else { opts.ip.hops },
             dont_fragment: true,
             df: true,
+            flow_label,
             gso_size: out.gso_size,
             sender,
             flow_hash: s.cookie,

@@ -8,6 +8,7 @@ pub use registry::{Entry, Kind, SysctlError, Value};
 
 use crate::ip::IpConfig;
 use crate::stack::FastOpenKeys;
+use crate::stack::flow_label::AutoFlowLabels;
 use stackd_base::Duration;
 
 /// Unit of `net.ipv4.tcp_mem`.
@@ -75,6 +76,7 @@ pub struct NetSysctls {
     pub nonlocal_bind: bool,
     pub nonlocal_bind_v6: bool,
     pub bindv6only: bool,
+    pub auto_flowlabels: AutoFlowLabels,
 }
 
 impl Default for NetSysctls {
@@ -105,6 +107,7 @@ impl Default for NetSysctls {
             nonlocal_bind: false,
             nonlocal_bind_v6: false,
             bindv6only: false,
+            auto_flowlabels: AutoFlowLabels::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::registry::{Entry, Kind, Value};
 use super::{PAGE, Sysctls};
 use crate::stack::FastOpenKeys;
+use crate::stack::flow_label::AutoFlowLabels;
 use stackd_base::Duration;
 use stackd_tcp::EcnMode;
 
@@ -364,6 +365,13 @@ const SOCKETS: &[Entry] = &[
     },
     switch!("net.ipv4.ip_nonlocal_bind", net.nonlocal_bind, "bind may take IPv4 addresses that are not ours."),
     switch!("net.ipv6.ip_nonlocal_bind", net.nonlocal_bind_v6, "bind may take IPv6 addresses that are not ours."),
+    Entry {
+        name: "net.ipv6.auto_flowlabels",
+        kind: Kind::Int { min: 0, max: 3 },
+        doc: "Flow labels made from a hash of the flow: 0 none, 1 unless a socket says no, 2 if a socket says so (IPV6_AUTOFLOWLABEL), 3 always.",
+        get: |s| (s.net.auto_flowlabels as u8).to_string(),
+        set: |s, v| s.net.auto_flowlabels = AutoFlowLabels::from_int(v.int()),
+    },
     switch!("net.ipv6.bindv6only", net.bindv6only, "New IPv6 sockets leave IPv4 alone."),
     Entry {
         name: "net.core.default_qdisc",

@@ -222,6 +222,11 @@ fn cap(v: u64) -> u32 {
 }
 
 impl Connection {
+    /// How often the path was suspected, and another was to be tried (`tcpi_rehash`).
+    pub fn rehashes(&self) -> u32 {
+        self.stats.rehash
+    }
+
     /// Every field of Linux's `struct tcp_info`, and more.
     pub fn info(&self, now: Instant, cfg: &Config) -> TcpInfo {
         let st = &self.stats;

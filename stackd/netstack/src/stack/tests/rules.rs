@@ -605,3 +605,41 @@ fn saved_syns_go_with_their_handshakes() {
     net.b.stack.close(net.now, listener, &mut net.b.store).expect("closed");
     assert!(net.b.stack.saved_syns.is_empty());
 }
+
+/// RFC 6437, 2: packets of one flow have one label, those of another have another; a path that is suspected is left for another one.
+#[test]
+fn ipv6_flows_have_labels() {
+    let labels = |net: &mut Net| -> Vec<u32> {
+        let out = frames(&mut net.a, net.now);
+        out.iter()
+            .filter(|f| f[12..14] == [0x86, 0xdd] && f[20] == 6)
+            .map(|f| u32::from_be_bytes([0, f[15] & 15, f[16], f[17]]))
+            .collect()
+    };
+    let mut net = Net::new();
+    let listener = net.b.listener(net.now, "[::]:80", 10);
+    let (one, _) = net.connected(listener, "[fd00::2]:80");
+    let (other, _) = net.connected(listener, "[fd00::2]:80");
+    let label = |net: &mut Net, sock| {
+        net.a.option(net.now, sock, SOL_TCP, TCP_NODELAY, 1).expect("TCP_NODELAY");
+        net.a.write(net.now, sock, b"x");
+        let got = labels(net);
+        net.a.write(net.now, sock, b"y");
+        assert_eq!(labels(net), got, "one flow, one label");
+        assert!(got.len() == 1 && got[0] != 0, "{got:?}");
+        got[0]
+    };
+    let first = label(&mut net, one);
+    assert_ne!(label(&mut net, other), first);
+    // Nothing arrived: after a tail loss probe comes the timeout, and the path is suspected.
+    let mut after = Vec::new();
+    for _ in 0..2 {
+        net.now += Duration::from_secs(2);
+        net.a.stack.handle_timers(net.now, &mut net.a.store);
+        after = labels(&mut net);
+    }
+    assert!(!after.is_empty() && !after.contains(&first), "{after:?}");
+    sysctl(&mut net.a, net.now, "net.ipv6.auto_flowlabels", "0");
+    net.a.write(net.now, one, b"z");
+    assert!(labels(&mut net).iter().all(|l| *l == 0));
+}

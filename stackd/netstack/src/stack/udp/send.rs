@@ -1,5 +1,6 @@
 //! Datagrams out: `sendto(2)`, `sendmsg(2)`.
 
+use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, RouteQuery, SendError};
 use crate::packet::{Payload, Sender};
 use crate::socket::ancillary::{MAX_SEGMENTS, SendControl};
@@ -106,7 +107,10 @@ impl Stack {
         if plan.no_checksum {
             header[6..].fill(0);
         }
+        let flow = FlowKey::new(SocketAddr::new(src, s.local.port()), plan.peer);
+        let (labels, own) = (self.sysctls.net.auto_flowlabels, s.opts.ip.auto_flow_label);
         let outgoing = Outgoing {
+            flow_label: if v4 { 0 } else { labels.label(own, || self.secret.hash_bytes(&flow.bytes())) },
             tos: plan.tos,
             ttl: plan.ttl,
             dont_fragment: !plan.fragments,
