@@ -153,12 +153,14 @@ impl Shard {
 
     /// One turn of the loop.
     fn turn(&mut self) {
-        let now = self.clock.now();
+        let mut now = self.clock.now();
         let mut busy = self.read_mail(now);
         if self.serve_clients(now) {
             // What clients ask for leaves before a look at the devices, which is a system call even where nothing came.
             busy = true;
             self.answer(now);
+            // A kernel answers a frame while it is being written: what is read now came later than what was sent now.
+            now = self.clock.now();
         }
         if self.core.stack.wants_realtime() {
             self.core.stack.set_realtime(now, wall_nanos());
