@@ -10,6 +10,7 @@ pub(crate) mod link;
 mod loss;
 mod mtu;
 mod pair;
+mod receiving;
 mod recovery;
 mod repair;
 mod rfc9293;
