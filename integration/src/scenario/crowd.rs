@@ -13,7 +13,7 @@ const FIRST_BATCH: u64 = 5_000;
 /// What a daemon holds at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Open descriptors of the daemon's process.
+    /// Open descriptors of the daemon's process, those of tools left out: a tool that ended is still held for a moment, or not.
     pub descriptors: usize,
     /// Its resident memory in KiB.
     pub resident_kib: u64,
@@ -21,10 +21,29 @@ pub struct Held {
     pub sockets: usize,
 }
 
+/// Open descriptors of the daemon, but for connections to its control socket.
+fn descriptors(bed: &Bed) -> Result<usize> {
+    let pid = bed.daemon.pid();
+    let control = bed.daemon.control();
+    // proc_net_unix: Num RefCount Protocol Flags Type St Inode Path; state 03 is connected.
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/unix"))?;
+    let of_a_tool =
+        |line: &&str| line.ends_with(&*control.to_string_lossy()) && line.split_whitespace().nth(5) == Some("03");
+    let inodes = table.lines().filter(of_a_tool).filter_map(|line| line.split_whitespace().nth(6));
+    let tools: Vec<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
+    let mut count = 0;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // One that is closed meanwhile is not held.
+        let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
+        count += usize::from(!tools.iter().any(|tool| *tool == *target.to_string_lossy()));
+    }
+    Ok(count)
+}
+
 /// Counts descriptors, memory and sockets of the daemon.
 pub fn held(bed: &Bed) -> Result<Held> {
     let pid = bed.daemon.pid();
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let descriptors = descriptors(bed)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let resident_kib = status
         .lines()
