@@ -190,8 +190,8 @@ fn the_peers_segment_size_follows_its_segments() {
 #[test]
 fn the_delay_follows_the_gap_between_segments() {
     let mut p = policy();
-    p.on_data(T, 1000, false, 20_000, 1460, RTO);
-    assert_eq!((p.ato, p.quick, p.last_data, p.pending), (ATO_MIN, 10, T, true), "the first one");
+    p.on_data(T + ms(1), 1000, false, 20_000, 1460, RTO);
+    assert_eq!((p.ato, p.quick, p.last_data, p.pending), (ATO_MIN, 10, T + ms(1), true), "the first one");
     for (gap, before, after, rto) in [
         (20, 100, 70, 250),
         (21, 100, 71, 250),
