@@ -44,6 +44,17 @@ fn rfc6298_the_rto_follows_the_largest_deviation_of_a_round() {
     assert_eq!(r.rto(ms(500)), ms(500));
 }
 
+/// The first sample is the largest deviation of its round: the RTO comes down in the next one only.
+#[test]
+fn rfc6298_the_first_deviation_lasts_a_round() {
+    let mut r = Rtt::default();
+    // The deviation is 1000, 750, 562.5 ms: at last 500 + 1000 - (1000 - 562.5)/4.
+    for (una, rto) in [(1, 1500), (11, 1500), (21, 1390)] {
+        r.sample(ms(500), una, una + 9, MIN);
+        assert_eq!(us(r.rto(MAX)) / 1000, rto, "una {una}");
+    }
+}
+
 /// A sysctl raised the least RTO: it holds from the next round on.
 #[test]
 fn rto_min_raised_meanwhile_holds_from_the_next_round() {
