@@ -87,8 +87,6 @@ pub(crate) struct AckOutcome {
     pub orig_delivered_below: Option<u64>,
     /// Lowest position newly delivered that was never retransmitted (reordering when below what was already sacked).
     pub lowest_orig: Option<u64>,
-    /// Something marked lost was delivered.
-    pub lost_delivered: bool,
 }
 
 /// The most recently sent packet that an ACK delivered.
@@ -128,7 +126,6 @@ impl AckOutcome {
                 self.last_acked_at = Some(seg.sent_at);
             }
         }
-        self.lost_delivered |= seg.lost && !seg.retrans;
         let order = XmitOrder { xmit: seg.xmit, end: seg.end };
         if self.newest.is_none_or(|n| order > n.order) {
             self.newest = Some(Newest { sent_at: seg.sent_at, order, ever_retrans: seg.ever_retrans });
@@ -365,10 +362,12 @@ impl Scoreboard {
         self.highest_sacked = self.highest_sacked.max(right);
     }
 
-    /// `at`, or the next boundary of packets after it. A peer that SACKs parts of packets must not make us keep an entry for each.
+    /// `at`, or the next boundary of packets after it: of what is SACKed already, its end. A peer that SACKs parts of packets, or parts of
+    /// what it has SACKed, must not make us keep an entry for each.
     fn whole_packets_after(&self, at: u64) -> u64 {
         match self.segs.range(..=at).next_back() {
-            Some((&start, seg)) if at < seg.end && !seg.sacked => {
+            Some((_, seg)) if at < seg.end && seg.sacked => seg.end,
+            Some((&start, seg)) if at < seg.end => {
                 let below = seg.whole_packets(start, at);
                 if below == at { at } else { (at - seg.phase(start, at) + u64::from(seg.mss.max(1))).min(seg.end) }
             }
@@ -376,10 +375,11 @@ impl Scoreboard {
         }
     }
 
-    /// `at`, or the last boundary of packets before it.
+    /// `at`, or the last boundary of packets before it: of what is SACKed already, its beginning.
     fn whole_packets_before(&self, at: u64) -> u64 {
         match self.segs.range(..at).next_back() {
-            Some((&start, seg)) if at < seg.end && !seg.sacked => seg.whole_packets(start, at),
+            Some((&start, seg)) if at < seg.end && seg.sacked => start,
+            Some((&start, seg)) if at < seg.end => seg.whole_packets(start, at),
             _ => at,
         }
     }

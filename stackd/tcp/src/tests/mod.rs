@@ -2,6 +2,7 @@
 
 mod accecn;
 mod acks;
+mod board;
 mod deadlines;
 mod ecn_pmtu;
 mod fastopen;
