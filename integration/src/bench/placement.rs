@@ -145,7 +145,8 @@ pub fn bound<T: Send>(at: Option<usize>, cpus: &[usize], work: impl FnOnce() -> 
 pub fn thread_named(process: u32, name: &str) -> Result<Pid> {
     for entry in std::fs::read_dir(format!("/proc/{process}/task"))? {
         let path = entry?.path();
-        if std::fs::read_to_string(path.join("comm"))?.trim() == name {
+        // A thread may end between the listing and the look.
+        if std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name) {
             let id = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
             return id.and_then(Pid::from_raw).context("a thread without an id");
         }
@@ -183,7 +184,8 @@ mod tests {
             })?
             .join()
             .map_err(|_| anyhow::anyhow!("it was not found"))?;
-        assert!(thread_named(std::process::id(), "nobody").is_err());
+        let refused = thread_named(std::process::id(), "nobody").expect_err("nobody has this name");
+        assert!(refused.to_string().contains("has no thread nobody"), "{refused}");
         Ok(())
     }
 }
