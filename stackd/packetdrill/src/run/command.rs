@@ -80,11 +80,14 @@ impl Runner<'_> {
             }
             ("ip", args) => self.ip(line, text, args),
             ("tc", args) => self.tc(line, text, args),
+            // The device has none of these to be switched: how many segments leave as one packet is nothing a script can tell, unless
+            // it asks for --strict_segments.
+            ("ethtool", ["-K" | "--features" | "--offload", DEVICE, features @ ..]) if are_offloads(features) => Ok(()),
             ("nstat", args) => self.nstat(line, text, args),
             _ => Err(self.unsupported(
                 line,
                 format!(
-                    "command \"{text}\": want sysctl, set_sysctls.py, defaults.sh, ip route, ip link, tc qdisc, nstat, sleep or echo … > /proc/sys/…"
+                    "command \"{text}\": want sysctl, set_sysctls.py, defaults.sh, ip route, ip link, tc qdisc, ethtool -K, nstat, sleep or echo … > /proc/sys/…"
                 ),
             )),
         }
@@ -251,18 +254,18 @@ impl Runner<'_> {
         let refuse = |r: &Self, why: &str| Err(r.unsupported(line, format!("command \"{text}\": {why}")));
         let config = match args {
             ["qdisc", "del" | "delete", "dev", DEVICE, "root"] => QdiscConfig::default_of("pfifo_fast"),
-            ["qdisc", "add" | "replace" | "change", "dev", DEVICE, "root", kind] => QdiscConfig::default_of(kind),
-            ["qdisc", "add" | "replace" | "change", "dev", DEVICE, "root", ..] => {
-                return refuse(self, "parameters of a qdisc");
-            }
-            _ => return refuse(self, &format!("want tc qdisc add|replace|del dev {DEVICE} root KIND")),
+            ["qdisc", "add" | "replace" | "change", "dev", DEVICE, "root", config @ ..] => config.join(" ").parse(),
+            _ => return refuse(self, &format!("want tc qdisc add|replace|del dev {DEVICE} root KIND [PARAMETERS]")),
         };
-        let Ok(config) = config else { return refuse(self, "no such qdisc") };
+        let config = match config {
+            Ok(config) => config,
+            Err(e) => return refuse(self, &e.to_string()),
+        };
         let (now, port) = (self.host.now, self.host.port);
         self.host.stack.replace_qdisc(now, port, &config).map_err(|e| self.unsupported(line, e.to_string()))
     }
 
-    /// `nstat -n` forgets what was counted; `nstat NAME…` shows; `| grep -q TEXT` has to find TEXT in that.
+    /// `nstat -n` forgets what was counted; `nstat NAME…` shows; each `| grep TEXT` has to find TEXT in that.
     fn nstat(&mut self, line: u32, text: &str, args: &[&str]) -> Result<()> {
         let pipe = args.iter().position(|a| *a == "|").unwrap_or(args.len());
         let (own, filter) = args.split_at(pipe);
@@ -282,33 +285,45 @@ impl Runner<'_> {
                 shown.push(format!("{} {n}", mib.name()));
             }
         }
-        match filter {
-            [] => {
-                shown.iter().for_each(|l| self.say(line, l));
-                Ok(())
-            }
-            // Each grep sees what the one before lets through.
-            ["|", "grep", first, "|", "grep", "-q" | "-qw" | "-w", wanted] => {
-                shown.retain(|l| l.contains(first));
-                self.found(line, text, &shown, wanted)
-            }
-            ["|", "grep", "-q" | "-qw" | "-w", wanted] => self.found(line, text, &shown, wanted),
-            _ => Err(self.unsupported(
-                line,
-                format!("command \"{text}\": want nstat [-asz] NAME… [| grep TEXT] [| grep -q TEXT]"),
-            )),
+        let mut quiet = false;
+        let mut filter = filter;
+        while let ["|", "grep", rest @ ..] = filter {
+            let options = rest.iter().take_while(|a| a.starts_with('-')).count();
+            let (options, rest) = rest.split_at(options);
+            let ([wanted, rest @ ..], true) = (rest, options.iter().all(|o| matches!(*o, "-q" | "-w" | "-qw"))) else {
+                break;
+            };
+            // Each grep sees what the one before lets through, and the statement fails when the last lets nothing through.
+            quiet = options.iter().any(|o| o.contains('q'));
+            shown = self.found(line, text, shown, wanted)?;
+            filter = rest;
         }
+        if !filter.is_empty() {
+            let want = "want nstat [-asz] NAME… [| grep [-qw] TEXT]…";
+            return Err(self.unsupported(line, format!("command \"{text}\": {want}")));
+        }
+        if !quiet {
+            shown.iter().for_each(|l| self.say(line, l));
+        }
+        Ok(())
     }
 
-    /// `grep -q wanted` among counters. Columns are separated by one blank here and by many there.
-    fn found(&self, line: u32, text: &str, shown: &[String], wanted: &str) -> Result<()> {
+    /// `grep wanted` among counters. Columns are separated by one blank here and by many there.
+    fn found(&self, line: u32, text: &str, shown: Vec<String>, wanted: &str) -> Result<Vec<String>> {
         let wanted = wanted.split_whitespace().collect::<Vec<_>>().join(" ");
-        if shown.iter().any(|l| format!("{l} ").contains(&wanted)) {
-            return Ok(());
+        let (with, without): (Vec<_>, Vec<_>) = shown.into_iter().partition(|l| format!("{l} ").contains(&wanted));
+        if !with.is_empty() {
+            return Ok(with);
         }
-        let there = if shown.is_empty() { String::from("nothing") } else { shown.join(", ") };
+        let there = if without.is_empty() { String::from("nothing") } else { without.join(", ") };
         Err(self.mismatch(line, format!("\"{text}\" finds no \"{wanted}\", but {there}")))
     }
+}
+
+/// `tso off gso off`.
+fn are_offloads(features: &[&str]) -> bool {
+    let known = |pair: &[&str]| matches!(pair, ["tso" | "gso" | "gro" | "lro" | "tx" | "rx" | "sg", "on" | "off"]);
+    !features.is_empty() && features.chunks(2).all(known)
 }
 
 /// `net.ipv4.x` of `/proc/sys/net/ipv4/x`, of `net/ipv4/x`, or as it is.
@@ -341,7 +356,7 @@ fn statements(text: &str) -> Vec<(u32, String)> {
     out
 }
 
-/// At `;` and `&&`.
+/// At `;` and `&&`, up to a comment.
 fn split_outside_quotes(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut from, mut quote, mut skip) = (0, None, false);
@@ -356,6 +371,11 @@ fn split_outside_quotes(text: &str) -> Vec<&str> {
             None if c == ';' => {
                 parts.push(&text[from..i]);
                 from = i + 1;
+            }
+            // As the shell: `#` begins a comment where a word could begin.
+            None if c == '#' && text[..i].ends_with(char::is_whitespace) => {
+                parts.push(&text[from..i]);
+                return parts;
             }
             None if text[i..].starts_with("&&") => {
                 parts.push(&text[from..i]);
@@ -421,9 +441,9 @@ mod tests {
 
     #[test]
     fn statements_are_cut_and_counted() {
-        let text = "../defaults.sh\nsysctl -q a=1 && x; y \"b;c\"\n# no\nz \\\n w";
+        let text = "../defaults.sh\nsysctl -q a=1 && x; y \"b;c # d\" # no\n# no\nz \\\n w";
         let got = statements(text);
-        let want = [(0, "../defaults.sh"), (1, "sysctl -q a=1"), (1, "x"), (1, "y \"b;c\""), (3, "z   w")];
+        let want = [(0, "../defaults.sh"), (1, "sysctl -q a=1"), (1, "x"), (1, "y \"b;c # d\""), (3, "z   w")];
         assert_eq!(got, want.map(|(n, t)| (n, t.to_owned())));
     }
 
