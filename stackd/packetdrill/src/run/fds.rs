@@ -28,9 +28,27 @@ pub enum Fd {
 
 /// Open descriptors.
 #[derive(Clone, Debug, Default)]
-pub struct Fds(pub BTreeMap<i64, Fd>);
+pub struct Fds(pub BTreeMap<i64, Fd>, Hidden);
+
+/// Sockets that are open still, whose numbers stand for later ones.
+type Hidden = Vec<(i64, Fd)>;
 
 impl Fds {
+    /// Gives `n` to what was opened. Numbers are the script's own, so it may accept a second connection under a number that is not closed:
+    /// the number means the second one until that is closed.
+    pub fn open(&mut self, n: i64, fd: Fd) {
+        if let Some(before) = self.0.insert(n, fd) {
+            self.1.push((n, before));
+        }
+    }
+    /// Takes away what `n` stands for.
+    pub fn close(&mut self, n: i64) -> Option<Fd> {
+        let gone = self.0.remove(&n)?;
+        if let Some(i) = self.1.iter().rposition(|(number, _)| *number == n) {
+            self.0.insert(n, self.1.remove(i).1);
+        }
+        Some(gone)
+    }
     /// The socket behind a number.
     pub fn socket(&self, n: i64) -> Option<&SocketFd> {
         match self.0.get(&n) {

@@ -69,7 +69,7 @@ impl Runner<'_> {
         let Some(n) = self.new_fd(c) else {
             return Err(self.mismatch(c.line, format!("{} succeeded, expected {}", c.call, c.call.result)));
         };
-        self.fds.0.insert(n, Fd::Socket(fd));
+        self.fds.open(n, Fd::Socket(fd));
         Ok(Outcome::Value(n))
     }
 
@@ -282,7 +282,7 @@ impl Runner<'_> {
     pub(super) fn sys_close(&mut self, c: &Call<'_>) -> Result<Outcome> {
         self.arity(c, 1, 1)?;
         let n = self.number(c, 0)?;
-        let Some(fd) = self.fds.0.remove(&n) else { return Ok(Outcome::Error(Errno::EBADF)) };
+        let Some(fd) = self.fds.close(n) else { return Ok(Outcome::Error(Errno::EBADF)) };
         for other in self.fds.0.values_mut() {
             if let Fd::Epoll(e) = other {
                 e.items.retain(|i| i.fd != n);

@@ -252,7 +252,8 @@ impl Runner<'_> {
 
     /// The number under which the script wants what a call opened.
     fn new_fd(&self, c: &Call<'_>) -> Option<i64> {
-        symbols::evaluate(&c.call.result).filter(|&n| n >= 0 && !self.fds.0.contains_key(&n))
+        let again = matches!(c.call.name.as_str(), "accept" | "accept4");
+        symbols::evaluate(&c.call.result).filter(|n| *n >= 0 && (again || !self.fds.0.contains_key(n)))
     }
 
     /// Readiness of a socket as the stack has it.
