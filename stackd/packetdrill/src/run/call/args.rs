@@ -16,6 +16,11 @@ pub(super) enum Addr {
     Unspecified,
 }
 
+/// Whether bytes are to come from, or to go to, an address that is none: `EFAULT`.
+pub(super) fn faulty(buffers: &[(&Expr, usize)]) -> bool {
+    buffers.iter().any(|(b, len)| *len > 0 && matches!(b, Expr::Word(w) if w == "NULL"))
+}
+
 /// The field of a struct.
 pub(super) fn field<'a>(fields: &'a [Field], name: &str) -> Option<&'a Field> {
     fields.iter().find(|f| f.name == name)

@@ -3,7 +3,7 @@
 use super::super::Runner;
 use super::super::fds::SocketFd;
 use super::super::inject::rx_byte;
-use super::args::field;
+use super::args::{faulty, field};
 use super::{Call, Outcome, Progress};
 use crate::ast::{Expr, Field};
 use crate::error::Result;
@@ -153,6 +153,9 @@ impl Runner<'_> {
             return Ok(if unconnected { Outcome::Error(Errno::ENOTCONN) } else { Outcome::Value(0) });
         }
         let Some(fifo) = fifo else { return Ok(Outcome::Value(0)) };
+        if faulty(&want.buffers) {
+            return Ok(Outcome::Error(Errno::EFAULT));
+        }
         let from = self.streams.entry(sock).or_default().read;
         let bytes = if want.flags & MSG_PEEK != 0 {
             self.host.store.peek(fifo, want.len.min(most))

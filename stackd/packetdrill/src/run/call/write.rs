@@ -2,7 +2,7 @@
 
 use super::super::Runner;
 use super::super::fds::SocketFd;
-use super::args::{Addr, field};
+use super::args::{Addr, faulty, field};
 use super::{Call, Outcome, Progress};
 use crate::ast::Expr;
 use crate::error::Result;
@@ -30,6 +30,9 @@ impl Runner<'_> {
         let unknown = flags & !known;
         if unknown != 0 {
             return Err(self.unsupported(c.line, format!("{} with flags {unknown:#x}", c.call.name)));
+        }
+        if faulty(&buffers) {
+            return Ok(Outcome::Error(Errno::EFAULT));
         }
         if fd.stream
             && flags & MSG_FASTOPEN != 0
@@ -109,6 +112,7 @@ impl Runner<'_> {
                     let from = at + out.len();
                     out.extend((from..from + len).map(tx_byte));
                 }
+                Expr::Word(_) if *len == 0 => {}
                 Expr::Str(s) | Expr::StrEllipsis(s) => {
                     let mut s = s.clone();
                     s.resize(*len, 0);
