@@ -222,8 +222,10 @@ impl Runner<'_> {
         let Some(control) = field(fields, "msg_control") else { return Ok(()) };
         let mut there: Vec<(i64, i64, i64)> = Vec::new();
         if fd.stream && self.int_option(fd.sock, 6, TCP_INQ) == Ok(1) {
-            let fifo = self.host.stack.fifo(fd.sock);
-            there.push((6, TCP_INQ.into(), fifo.map_or(0, |f| self.host.store.readable(f)) as i64));
+            let left = self.host.stack.fifo(fd.sock).map_or(0, |f| self.host.store.readable(f));
+            // As Linux (`tcp_inq_hint`): behind the peer's FIN never 0, which would say that no read is worth while.
+            let ended = self.host.stack.readiness(fd.sock).contains(Readiness::RDHUP);
+            there.push((6, TCP_INQ.into(), left.max(usize::from(ended)) as i64));
         }
         let Expr::Array(items) = &control.value else {
             return Err(self.unsupported(c.line, format!("msg_control {}", control.value)));
