@@ -369,7 +369,9 @@ impl Connection {
             return;
         }
         self.app_closed = true;
-        if unread && self.state.is_synchronized() && self.state != State::TimeWait {
+        // A Fast Open child holds data of the SYN that nobody will read, before the handshake ends.
+        let holds_data = self.state == State::SynReceived || self.state.is_synchronized();
+        if unread && holds_data && self.state != State::TimeWait {
             env.mib.inc(Mib::TcpExtTCPAbortOnClose);
             self.handle_abort(env);
             return;
