@@ -708,7 +708,8 @@ impl Connection {
     pub(crate) fn update_chrono(&mut self, now: Instant) {
         let kind = if self.not_sent() == 0 && self.board.is_empty() {
             Chrono::Idle
-        } else if self.not_sent() > 0 && self.nxt >= self.una + self.snd_wnd {
+        // As Linux (`tcp_snd_wnd_test`): also a window with room for less than the next segment holds it back.
+        } else if self.not_sent() > 0 && self.nxt + self.not_sent().min(u64::from(self.mss)) > self.una + self.snd_wnd {
             Chrono::Rwnd
         } else if self.not_sent() == 0 && self.written >= self.tx_limit() {
             Chrono::Sndbuf
