@@ -99,6 +99,8 @@ impl Connection {
             self.stats.bytes_acked += pos as u64;
             self.established(now, env);
             self.fast_open_answered(now, seg, env);
+            // As Linux (`tcp_finish_connect`): how long the peer has been silent counts from here.
+            self.ack.last_data = now;
             self.ack.pending = true;
             self.ack.now = true;
             return self.take_text(now, seg, payload_len, EcnCodepoint::NotEct, env);
