@@ -183,6 +183,8 @@ impl Connection {
         if self.opts.ts
             && let Some(t) = seg.options.timestamps
             && self.recv_offset(seg.seq) <= self.acked_to as i64
+            // As Linux: a segment that acknowledges what was never sent is refused below, and must not poison PAWS before that.
+            && self.send_position(ack) <= self.nxt as i64
             && (t.tsval.wrapping_sub(self.opts.ts_recent) as i32 >= 0
                 || now - self.opts.ts_recent_at >= TS_RECENT_LIFE
                 || self.opts.ts_unknown)
