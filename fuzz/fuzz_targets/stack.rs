@@ -21,6 +21,8 @@ use stackd_qdisc::QdiscConfig;
 use stackd_wire::Offload;
 use std::net::{IpAddr, SocketAddr};
 
+const TCP_USER_TIMEOUT: i32 = 18;
+
 struct Bed {
     stack: Stack,
     store: HeapStore,
@@ -263,8 +265,14 @@ fn call(bed: &mut Bed, r: &mut Reader<'_>) {
         19 => {
             let (level, option) = (r.pick(&[0, 1, 6, 41]), i32::from(r.u8() % 64));
             let n = usize::from(r.u8() % 9);
-            let value = r.bytes(n);
-            let _ = stack.set_option(now, sock, level, option, value, store);
+            let mut value = r.bytes(n).to_vec();
+            // A user timeout of days is kept, as Linux keeps it, and would take `finish` thousands of timers to see through.
+            if (level, option) == (6, TCP_USER_TIMEOUT)
+                && let Some(ms) = value.first_chunk_mut()
+            {
+                *ms = i32::from_ne_bytes(*ms).min(600_000).to_ne_bytes();
+            }
+            let _ = stack.set_option(now, sock, level, option, &value, store);
         }
         20 => {
             let mut out = [0; 300];
