@@ -177,7 +177,7 @@ fn timestamps_are_mapped_and_an_echo_of_nothing_is_an_error() {
 fn a_large_packet_is_the_same_as_its_segments() {
     let cut = GOOD.replace(
         "   +0 > P. 1:3001(3000) ack 1\n",
-        "   +0 > . 1:1001(1000) ack 1\n   +0 > . 1001:2001(1000) ack 1\n   +0 > P. 2001:3001(1000) ack 1\n",
+        "   +0 > . 1:1001(1000) ack 1\n   +0 > P. 1001:2001(1000) ack 1\n   +0 > P. 2001:3001(1000) ack 1\n",
     );
     assert!(run(&cut).is_ok());
     // Strictly, one packet of the script is one of the stack.

@@ -35,6 +35,8 @@ pub(crate) struct TxSegment {
     pub retrans: bool,
     /// Was retransmitted at some time (Karn).
     pub ever_retrans: bool,
+    /// Its last packet says PSH, whenever it is sent again.
+    pub psh: bool,
 }
 
 impl TxSegment {
@@ -60,6 +62,15 @@ struct Sent {
     start: u64,
     end: u64,
     sent_at: Instant,
+}
+
+/// What leaves again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Resent {
+    pub end: u64,
+    pub packets: u32,
+    /// The last of them says PSH.
+    pub psh: bool,
 }
 
 /// What one ACK newly acknowledged.
@@ -201,34 +212,30 @@ impl Scoreboard {
     }
 
     /// `start..end` leaves for the first time.
-    pub fn push(&mut self, start: u64, end: u64, mss: u32, sent_at: Instant, rate: TxRateState) {
+    pub fn push(&mut self, start: u64, end: u64, mss: u32, sent_at: Instant, rate: TxRateState) -> &mut TxSegment {
         let packets = packets_of(end - start, mss);
         let xmit = self.stamp(start, end, sent_at);
-        self.segs.insert(
-            start,
-            TxSegment {
-                end,
-                packets,
-                mss,
-                gone: 0,
-                sent_at,
-                xmit,
-                rate,
-                sacked: false,
-                lost: false,
-                retrans: false,
-                ever_retrans: false,
-            },
-        );
         self.packets_out += packets;
+        let seg = TxSegment {
+            end,
+            packets,
+            mss,
+            gone: 0,
+            sent_at,
+            xmit,
+            rate,
+            sacked: false,
+            lost: false,
+            retrans: false,
+            ever_retrans: false,
+            psh: false,
+        };
+        self.segs.entry(start).insert_entry(seg).into_mut()
     }
 
     /// As [`push`](Self::push), for bytes that left at another time: their acknowledgment says nothing about the path's RTT.
     pub fn push_old(&mut self, start: u64, end: u64, mss: u32, at: Instant, rate: TxRateState) {
-        self.push(start, end, mss, at, rate);
-        if let Some(seg) = self.segs.get_mut(&start) {
-            seg.ever_retrans = true;
-        }
+        self.push(start, end, mss, at, rate).ever_retrans = true;
     }
 
     fn stamp(&mut self, start: u64, end: u64, sent_at: Instant) -> u64 {
@@ -248,6 +255,7 @@ impl Scoreboard {
         let before = seg.packets;
         right.gone = seg.phase(start, at) as u32;
         seg.end = at;
+        seg.psh = false;
         // A packet cut in two is two.
         seg.packets = seg.packets_of_bytes(start);
         right.packets = right.packets_of_bytes(at);
@@ -559,7 +567,7 @@ impl Scoreboard {
         mss: u32,
         sent_at: Instant,
         rate: TxRateState,
-    ) -> Option<(u64, u32)> {
+    ) -> Option<Resent> {
         let end = self.segs.get(&start)?.end.min(start + max_bytes.max(1));
         self.split(end);
         let xmit = self.stamp(start, end, sent_at);
@@ -575,6 +583,8 @@ impl Scoreboard {
         seg.xmit = xmit;
         seg.rate = rate;
         seg.ever_retrans = true;
+        seg.psh |= packets > 1;
+        let psh = seg.psh;
         let (lost, retrans) = (seg.lost, seg.retrans);
         seg.retrans = true;
         self.packets_out = self.packets_out - was + packets;
@@ -586,7 +596,7 @@ impl Scoreboard {
         }
         self.retrans_out += packets;
         self.limit_reno_sacked();
-        Some((end, packets))
+        Some(Resent { end, packets, psh })
     }
 
     /// Bytes of the tail that one probe may repeat: start of the last packet.

@@ -309,8 +309,10 @@ pub enum Effect {
     None,
     /// A live connection must see the new values.
     Connection,
-    /// `TCP_NODELAY` was set or `TCP_CORK` cleared: what was held back goes out.
+    /// `TCP_CORK` or `TCP_NODELAY` changed: what was held back may go out.
     Push,
+    /// `TCP_NODELAY` was set: what was held back goes out.
+    Flush,
     /// `TCP_CONGESTION`.
     Congestion(&'static str),
     /// The claim on the port changed (reuse flags, device).
@@ -408,7 +410,7 @@ impl SockOpts {
         match option {
             name::TCP_NODELAY => {
                 self.nodelay = n != 0;
-                return Ok(Effect::Push);
+                return Ok(if self.nodelay { Effect::Flush } else { Effect::Push });
             }
             name::TCP_CORK => {
                 self.cork = n != 0;

@@ -55,7 +55,7 @@ impl Stack {
         match effect {
             Effect::None => {}
             Effect::Claim => self.claim_changed(sock)?,
-            Effect::Connection | Effect::Push | Effect::Congestion(_) => {
+            Effect::Connection | Effect::Push | Effect::Flush | Effect::Congestion(_) => {
                 self.reconfigure(sock);
                 let keepalive = matches!(
                     (level, option),
@@ -65,6 +65,9 @@ impl Stack {
                     conn.rearm_keepalive(now, env.cfg);
                 }
                 self.resize_rcvbuf(sock, level, option);
+                if let Some((conn, _)) = self.tcp_parts(sock).filter(|_| effect == Effect::Flush) {
+                    conn.flush();
+                }
                 if let (Effect::Congestion(algorithm), Some((conn, env))) = (effect, self.tcp_parts(sock)) {
                     conn.set_congestion(now, algorithm, env.cfg);
                 }

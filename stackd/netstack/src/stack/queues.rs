@@ -56,7 +56,7 @@ impl Stack {
 
     /// `MSG_MORE` of the program's last write: on, a last segment that is not full waits for what follows; off, it goes out.
     pub fn set_more<S: ByteStore>(&mut self, now: Instant, sock: SockId, more: bool, store: &mut S) {
-        if let Some(t) = self.tcp_mut(sock).filter(|t| t.conn.is_more() != more)
+        if let Some(t) = self.tcp_mut(sock).filter(|t| more || t.conn.is_more())
             && t.attached
         {
             t.conn.set_more(more);

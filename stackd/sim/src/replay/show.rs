@@ -79,6 +79,7 @@ fn call_text(step: &Step) -> String {
         What::Close { unread } => if *unread { "close, data unread" } else { "close" }.into(),
         What::Abort => "abort".into(),
         What::SetCongestion { name } => format!("congestion control {name}"),
+        What::Flush => String::from("flush (TCP_NODELAY)"),
         What::SetMore(more) => format!("more {}", if *more { "will be written (MSG_MORE)" } else { "need not come" }),
         What::SetReadShut(_) => "the application reads no more".to_owned(),
         What::MarkUrgent { end } => format!("urgent up to {end}"),

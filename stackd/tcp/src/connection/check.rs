@@ -79,6 +79,10 @@ impl Connection {
             ensure!(deadline.is_none(), "closed, and waits for {deadline:?}");
             return Ok(());
         }
+        if self.frozen {
+            // tcp(7), TCP_REPAIR: nothing is sent and no timer acts until the repair ends, which arms what must run.
+            return Ok(());
+        }
         let due = &self.due;
         ensure!(!due.rst && due.rst_seq.is_none(), "at rest with a RST due");
         ensure!(!self.ack.now || !self.state.is_synchronized(), "at rest with an ACK due now");

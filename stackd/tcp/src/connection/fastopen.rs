@@ -183,7 +183,8 @@ impl Connection {
         f.sent = len;
         let end = 1 + u64::from(len);
         let rate = self.rate.on_send(now, self.board.packets_out());
-        self.board.push(1, end, len, now, rate);
+        // As Linux: if it must leave again, then as a segment of its own that was pushed.
+        self.board.push(1, end, len, now, rate).psh = true;
         self.nxt = end;
         self.small_end = end;
         self.queued_below += u64::from(len);

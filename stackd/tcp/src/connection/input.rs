@@ -220,6 +220,7 @@ impl Connection {
         self.stats.last_recv = now;
         self.probes_answered(now, env);
         self.handle_ack(now, seg, pos, len, env);
+        self.release_more();
         if let Some(done) = self.after_ack(now, ack, env) {
             return done;
         }

@@ -71,8 +71,7 @@ pub struct Connection {
     /// End of the last segment shorter than the MSS (Minshall's refinement of Nagle).
     pub(crate) small_end: u64,
     pub(crate) sndbuf: u64,
-    /// `MSG_MORE`: a last segment that is not full waits.
-    pub(crate) more: bool,
+    pub(crate) more: More,
     /// `TCP_REPAIR`: nothing moves.
     pub(crate) frozen: bool,
     pub(crate) board: Scoreboard,
@@ -187,6 +186,19 @@ pub(crate) struct Due {
     pub tlp: bool,
     /// The next new-data segment may be shorter than Nagle or the cork allow.
     pub push: bool,
+    /// As all of them until the next write: `TCP_NODELAY` was set.
+    pub flush: bool,
+}
+
+/// What `MSG_MORE` of the last write does to the segment that it does not fill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum More {
+    /// It had no such flag.
+    No,
+    /// The segment waits.
+    Holds,
+    /// It waits no more, for something else than that write let it go. It has no PSH.
+    Released,
 }
 
 impl Connection {
@@ -241,7 +253,7 @@ impl Connection {
             wl1: 0,
             small_end: 0,
             sndbuf: cfg.sndbuf.unwrap_or(cfg.wmem[1]),
-            more: false,
+            more: More::No,
             frozen: false,
             board: Scoreboard::default(),
             rtt: Rtt::default(),
@@ -323,6 +335,7 @@ impl Connection {
         }
         self.restart_after_idle(now, env);
         self.written = head;
+        self.due.flush = false;
         if self.frozen {
             self.take_as_sent(now);
         }
@@ -510,17 +523,32 @@ impl Connection {
     pub fn fin_unacked(&self) -> u64 {
         u64::from(self.fin_wanted && self.una <= self.written + 1)
     }
-    /// `MSG_MORE` of the last write: send(2), "the kernel ... should not send a partial frame ... until there is a call without the flag".
+    /// `MSG_MORE` of the last write: send(2), "the kernel ... should not send a partial frame ... until there is a call without the flag". As
+    /// Linux, it holds back what that call itself would send: an ACK that comes later lets it go.
     pub fn set_more(&mut self, more: bool) {
         if self.tape.is_some() {
             self.taped_bare(None, What::SetMore(more), None);
             return;
         }
-        self.more = more;
+        self.more = if more { More::Holds } else { More::No };
     }
     /// As [`set_more`](Self::set_more) set it.
     pub fn is_more(&self) -> bool {
-        self.more
+        self.more != More::No
+    }
+    /// tcp(7), `TCP_NODELAY`: "setting this option forces an explicit flush of pending output, even if TCP_CORK is currently set".
+    pub fn flush(&mut self) {
+        if self.tape.is_some() {
+            self.taped_bare(None, What::Flush, None);
+            return;
+        }
+        self.release_more();
+        self.due.flush = true;
+    }
+    pub(crate) fn release_more(&mut self) {
+        if self.more == More::Holds {
+            self.more = More::Released;
+        }
     }
     /// Initial sequence numbers: ours, and the peer's once its SYN is here.
     pub fn isns(&self) -> (SeqNum, Option<SeqNum>) {

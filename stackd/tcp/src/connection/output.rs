@@ -1,11 +1,13 @@
 //! What leaves: the order of precedence, segmentation, Nagle, pacing, the small-queue limit.
 
-use super::Connection;
 use super::mtup::Attempt;
+use super::{Connection, More};
 use crate::cc::{CaState, CcEvent};
 use crate::config::Config;
 use crate::record::What;
+use crate::scoreboard::Resent;
 use crate::seam::{Env, SegmentOut, State};
+use core::ops::Range;
 use stackd_base::{Bandwidth, Duration, Instant, Mib, MibCounters};
 use stackd_wire::{EcnCodepoint, TcpFlags, TcpRepr};
 
@@ -298,9 +300,9 @@ impl Connection {
         &mut self,
         now: Instant,
         env: &mut Env<'_>,
-        start: u64,
-        end: u64,
+        Range { start, end }: Range<u64>,
         at: Instant,
+        psh: bool,
         is_retransmit: bool,
     ) -> SegmentOut {
         let fin_pos = self.written + 1;
@@ -308,8 +310,7 @@ impl Connection {
         let data_end = end.min(fin_pos);
         let len = (data_end - start) as u32;
         let mut flags = if has_fin { TcpFlags::FIN } else { TcpFlags::NONE };
-        // PSH where the application paused: all it wrote is sent.
-        if len > 0 && data_end == fin_pos {
+        if psh {
             flags |= TcpFlags::PSH;
         }
         if !is_retransmit && len > 0 && core::mem::take(&mut self.send_cwr) {
@@ -369,7 +370,7 @@ impl Connection {
     pub(super) fn resend(&mut self, now: Instant, env: &mut Env<'_>, start: u64, len: u64) -> Option<SegmentOut> {
         let at = self.depart(now, len + 40, env.cfg);
         let rate = self.rate.on_send(at, self.board.packets_out());
-        let (end, packets) = self.board.resend(start, len, self.mss, at, rate)?;
+        let Resent { end, packets, psh } = self.board.resend(start, len, self.mss, at, rate)?;
         env.mib.add(Mib::TcpRetransSegs, u64::from(packets));
         env.mib.add(
             match self.ca_state {
@@ -387,7 +388,7 @@ impl Connection {
         if self.timer.is_none() {
             self.arm_rto(now, env.cfg);
         }
-        Some(self.data_segment(now, env, start, end, at, true))
+        Some(self.data_segment(now, env, start..end, at, psh, true))
     }
 
     /// RFC 8985, 7.3: new data if there is any and the window lets it, else the last segment again.
@@ -471,8 +472,7 @@ impl Connection {
         if len > mss && len % mss != 0 && (len < pending || self.nagle_holds(env.cfg, env.mib)) {
             len -= len % mss;
         }
-        let forced = len < mss && core::mem::take(&mut self.due.push);
-        if len < mss && !forced {
+        if len < mss && !self.due.push {
             // RFC 9293, 3.8.6.2.1 (sender's SWS avoidance): a part of the window only when it is at least half the largest seen.
             // With nothing in flight the persist timer is the "override timeout".
             let hold =
@@ -482,12 +482,16 @@ impl Connection {
                 return None;
             }
         }
-        let mut out = self.send_new(now, env, len);
-        if forced {
-            // Linux's tcp_write_wakeup: what the persist timer forces out is pushed.
-            out.repr.flags |= TcpFlags::PSH;
-        }
-        Some(out)
+        Some(self.send_new(now, env, len))
+    }
+
+    /// RFC 9293, 3.9.1 (MUST-61): "a sending TCP implementation ... MUST set the PSH bit in the last buffered segment", which is where the
+    /// application paused. As Linux, also at the end of a GSO frame: the peer's GRO holds nothing back then; and not where `MSG_MORE`
+    /// said that more comes, unless the persist timer forces it out.
+    fn ends_with_psh(&mut self, start: u64, len: u64) -> bool {
+        let forced = len < u64::from(self.mss) && core::mem::take(&mut self.due.push);
+        let paused = start + len == self.written + 1 && self.more == More::No;
+        len > 0 && (paused || forced || len > u64::from(self.mss))
     }
 
     /// RFC 1122, 4.2.3.4 (Nagle) as refined by Minshall: a small segment waits while another small one is unacknowledged.
@@ -496,7 +500,10 @@ impl Connection {
         if self.fin_wanted || self.urgent_pending() {
             return false;
         }
-        if cfg.cork || self.more {
+        if self.due.flush {
+            return false;
+        }
+        if cfg.cork || self.more == More::Holds {
             return true;
         }
         // As Linux (`tcp_should_autocork`), with or without TCP_NODELAY: more may be written until the queue below has room, and then one
@@ -526,7 +533,8 @@ impl Connection {
         }
         let at = self.depart(now, len + 40, env.cfg);
         let rate = self.rate.on_send(at, self.board.packets_out());
-        self.board.push(start, end, self.mss, at, rate);
+        let psh = self.ends_with_psh(start, len);
+        self.board.push(start, end, self.mss, at, rate).psh = psh;
         self.nxt = end;
         if len > 0 && !len.is_multiple_of(u64::from(self.mss)) {
             self.small_end = end;
@@ -540,7 +548,7 @@ impl Connection {
             self.on_fin_sent(env);
         }
         self.cwnd_unseen = true;
-        let out = self.data_segment(now, env, start, end, at, false);
+        let out = self.data_segment(now, env, start..end, at, psh, false);
         self.schedule_after_send(now, env.cfg);
         self.update_chrono(now);
         out

@@ -61,6 +61,7 @@ pub enum What {
     },
     UrgentTaken,
     SetRcvBuf(u64),
+    Flush,
 }
 
 /// What a call answered.
@@ -183,6 +184,7 @@ impl Connection {
             | What::Event
             | What::SetPortPaces(_)
             | What::SetMore(_)
+            | What::Flush
             | What::SetReadShut(_)
             | What::MarkUrgent { .. }
             | What::UrgentTaken
@@ -202,6 +204,7 @@ impl Connection {
             What::Event => return Outcome::Event(self.poll_event()),
             What::SetPortPaces(paces) => self.set_port_paces(*paces),
             What::SetMore(more) => self.set_more(*more),
+            What::Flush => self.flush(),
             What::SetReadShut(shut) => self.set_read_shut(*shut),
             What::MarkUrgent { end } => self.handle_mark_urgent(*end),
             What::UrgentTaken => self.handle_urgent_taken(),
