@@ -132,6 +132,9 @@ impl Connection {
             let rate = self.rate.on_send(now, self.board.packets_out());
             self.board.push_old(self.nxt, end, self.mss, now, rate);
             self.nxt = end;
+            // What waited for the window waits for an acknowledgment now; the end of the repair starts that timer.
+            self.timer = None;
+            self.persist_since = None;
         }
     }
 

@@ -135,3 +135,17 @@ fn one_that_was_only_looked_at_goes_on() {
     t.after(Duration::from_secs(2));
     assert!(t.drain().iter().any(|o| o.is_retransmit));
 }
+
+/// What is written under repair counts as sent: a connection that waited for the peer's window waits for an acknowledgment then.
+#[test]
+fn what_is_written_under_repair_ends_the_wait_for_a_window() {
+    let mut t = Test::established(cfg());
+    t.recv(seg().seq(1).ack(1).win(0));
+    t.write(100);
+    assert!(t.drain().is_empty(), "the window is closed");
+    repair(&mut t, RepairCall::Freeze);
+    t.write(300);
+    t.end.conn.check_invariants().expect("nobody probes a window while data is outstanding");
+    repair(&mut t, RepairCall::Thaw { probe: false });
+    t.end.conn.check_at_rest(t.now).expect("a timer runs for what is outstanding");
+}
