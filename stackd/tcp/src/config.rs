@@ -1,5 +1,6 @@
 //! What a connection is told: sysctls and socket options as plain values, and the path.
 
+use core::num::NonZeroU16;
 use serde::{Deserialize, Serialize};
 use stackd_base::{Bandwidth, Duration, Mss};
 
@@ -253,8 +254,11 @@ pub struct FlowParams {
     pub dst_port: u16,
     /// IPv6: only the default MSS depends on it.
     pub ipv6: bool,
-    /// Path MTU minus IP header and 20 bytes of TCP header: what an MSS option says.
+    /// Path MTU minus IP header and 20 bytes of TCP header: no segment of ours is larger.
     pub mss: Mss,
+    /// What our MSS option says, where that is another: the interface's MTU bounds what we receive (RFC 6691, 2: "the MSS value to be sent in an
+    /// MSS option should be equal to the effective MTU minus the fixed IP and TCP headers"), whatever was learnt of the way out.
+    pub advmss: Option<NonZeroU16>,
     /// The port's qdisc honours departure times.
     pub port_paces: bool,
     /// Most payload bytes of one GSO segment; at most 65,535 minus headers. One MSS or less: no GSO.
@@ -273,6 +277,7 @@ impl FlowParams {
             dst_port,
             ipv6: false,
             mss: Mss::new_clamped(1460),
+            advmss: None,
             port_paces: true,
             gso_max: 65_000,
             ts_offset: 0,

@@ -6,6 +6,7 @@ use crate::isn;
 use crate::route::{CcName, RouteOptions};
 use crate::socket::opts::SockOpts;
 use crate::sysctl::Sysctls;
+use core::num::NonZeroU16;
 use stackd_base::{Bandwidth, Duration, Mss};
 use stackd_tcp::{Config, FlowParams};
 
@@ -99,11 +100,15 @@ pub(super) fn flow_params(
     let (local, remote) = (flow.local(), flow.remote());
     let ipv6 = remote.is_ipv6();
     let mss = path_mss(sysctls, opts, path, ipv6);
+    // Not what ICMP told of the path, which is the other direction's; what an operator set for the route is meant for both.
+    let configured = path.options.mtu.map_or(path.link_mtu, |mtu| mtu.min(path.link_mtu));
+    let advertised = bounded_mss(sysctls, opts, path, mss_for(configured, ipv6)).min(65_535) as u16;
     FlowParams {
         src_port: local.port(),
         dst_port: remote.port(),
         ipv6,
         mss: Mss::new_clamped(mss),
+        advmss: NonZeroU16::new(advertised).filter(|n| u32::from(n.get()) != mss),
         port_paces: port.paces,
         gso_max: port.gso_max,
         ts_offset: isn::timestamp_offset(secret, flow),
@@ -113,7 +118,10 @@ pub(super) fn flow_params(
 
 /// What a path takes, and what route and application let it.
 pub(super) fn path_mss(sysctls: &Sysctls, opts: &SockOpts, path: &RouteDecision, ipv6: bool) -> u32 {
-    let mut mss = mss_for(path.mtu, ipv6);
+    bounded_mss(sysctls, opts, path, mss_for(path.mtu, ipv6))
+}
+
+fn bounded_mss(sysctls: &Sysctls, opts: &SockOpts, path: &RouteDecision, mut mss: u32) -> u32 {
     if let Some(advmss) = path.options.advmss {
         mss = mss.min(u32::from(advmss));
     }

@@ -224,8 +224,9 @@ impl Connection {
 
     fn new(state: State, cfg: &Config, flow: FlowParams, iss: SeqNum, now: Instant) -> Self {
         let default = if flow.ipv6 { Mss::DEFAULT_V6 } else { Mss::DEFAULT_V4 }.get();
-        let path = flow.mss.get().min(cfg.maxseg.map_or(u32::MAX, u32::from));
-        let mss = path.min(default);
+        let most = cfg.maxseg.map_or(u32::MAX, u32::from);
+        let advmss = flow.advmss.map_or(flow.mss.get(), |n| n.get().into()).min(most);
+        let mss = flow.mss.get().min(most).min(default);
         let cc_cfg = CcConfig {
             now,
             mss,
@@ -242,7 +243,7 @@ impl Connection {
             irs: SeqNum(0),
             opts: Negotiated { peer_mss: default, ts_recent_at: now, ..Negotiated::default() },
             mss,
-            advmss: path.min(65_535) as u16,
+            advmss: advmss.min(65_535) as u16,
             una: 0,
             nxt: 0,
             written: 0,
@@ -298,8 +299,8 @@ impl Connection {
             send_cwr: false,
             rcv_nxt: 0,
             acked_to: 0,
-            rcv: crate::window::RecvWindow::new(cfg, now, path),
-            ack: AckPolicy::new(path, now),
+            rcv: crate::window::RecvWindow::new(cfg, now, advmss),
+            ack: AckPolicy::new(advmss, now),
             reasm: Reassembly::default(),
             dsack: None,
             peer_fin: None,

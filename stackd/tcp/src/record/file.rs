@@ -15,7 +15,7 @@ use thiserror::Error;
 /// First bytes of a file: a name, and what a text-mode transfer would destroy.
 const MAGIC: &[u8; 8] = b"\x89sdrec\r\n";
 /// Of the framing.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Kind, flow, length, checksum.
 const BLOCK_HEAD: usize = 1 + 4 + 4 + 4;
 
