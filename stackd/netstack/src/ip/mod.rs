@@ -223,6 +223,17 @@ impl TransportError {
             _ => (Errno::EHOSTUNREACH, false),
         }
     }
+
+    /// True when it ends a handshake that a SYN of the peer's began. As Linux: over IPv4 what says that packets do not get there (`tcp_v4_err`),
+    /// over IPv6 what is fatal (`tcp_v6_err`).
+    pub fn ends_request(&self) -> bool {
+        match self.error {
+            _ if self.remote.is_ipv6() => self.errno().1,
+            IcmpRepr::DestUnreachable(u) => matches!(u, Unreachable::Network | Unreachable::Host),
+            IcmpRepr::TimeExceeded { .. } | IcmpRepr::ParameterProblem { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// What became of a received frame.

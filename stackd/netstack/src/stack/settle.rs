@@ -410,12 +410,12 @@ impl Stack {
         }
         let flow = FlowKey::new(error.local, error.remote);
         if let (Some(FlowEntry::Request(index)), Some(seq)) = (self.tcp_demux.flow(&flow), error.seq) {
-            let kind = match (error.error, error.errno()) {
+            if matches!(error.error, IcmpRepr::PacketTooBig { .. }) {
                 // The next SYN-ACK is no smaller for it; the connection will ask the path.
-                (IcmpRepr::PacketTooBig { .. }, _) => return,
-                (_, (errno, true)) => IcmpKind::Hard(errno),
-                (_, (errno, false)) => IcmpKind::Soft(errno),
-            };
+                return;
+            }
+            let (errno, _) = error.errno();
+            let kind = if error.ends_request() { IcmpKind::Hard(errno) } else { IcmpKind::Soft(errno) };
             self.request_error(now, index, IcmpError { seq, kind });
             return;
         }
@@ -434,11 +434,13 @@ impl Stack {
         } else if error.errno().1 && self.ignores_icmp(sock) {
             self.drops.count(DropReason::IcmpIgnored);
             return;
-        } else if let Some((conn, mut env)) = self.tcp_parts(sock) {
-            let kind = match error.errno() {
-                (errno, true) => IcmpKind::Hard(errno),
-                (errno, false) => IcmpKind::Soft(errno),
-            };
+        } else {
+            let waits = self.tcp_mut(sock).is_some_and(|t| t.parent.is_some());
+            let Some((conn, mut env)) = self.tcp_parts(sock) else { return };
+            let (errno, fatal) = error.errno();
+            // As Linux: any such error ends a handshake, but that of a Fast Open child which was accepted: it counts as established.
+            let ends = if conn.state() == State::SynReceived { waits || !conn.is_fast_child() } else { fatal };
+            let kind = if ends { IcmpKind::Hard(errno) } else { IcmpKind::Soft(errno) };
             conn.handle_icmp(now, IcmpError { seq, kind }, &mut env);
             self.mark_dirty(sock);
         }

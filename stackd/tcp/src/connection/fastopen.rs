@@ -148,7 +148,7 @@ impl Connection {
     }
 
     /// RFC 7413, 4.2.2: made by data in a SYN; it may send before the handshake ends.
-    pub(crate) fn is_fast_child(&self) -> bool {
+    pub fn is_fast_child(&self) -> bool {
         self.fast.as_ref().is_some_and(|f| f.child)
     }
 
