@@ -156,6 +156,19 @@ impl RateEstimator {
         }
     }
 
+    /// Without SACK, the ACK in hand is a duplicate: it stands for a packet that arrived, though not for which (RFC 5681, 3.2).
+    pub fn on_duplicate_ack(&mut self) {
+        self.delivered += 1;
+        self.pending.acked_sacked = self.pending.acked_sacked.saturating_add(1);
+    }
+
+    /// Of the packets that the ACK in hand acknowledges, duplicate ACKs stood for `packets` before.
+    pub fn counted_before(&mut self, packets: u32) {
+        let packets = packets.min(self.pending.acked_sacked);
+        self.delivered -= u64::from(packets);
+        self.pending.acked_sacked -= packets;
+    }
+
     /// The peer reported `packets` more packets as CE-marked.
     pub fn on_ce(&mut self, packets: u32) {
         self.delivered_ce += u64::from(packets);

@@ -34,10 +34,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("net.ipv4.tcp_syncookies", "1"),
 ];
 /// Of the same file, what only some builds of the stack have.
-const OPTIONAL_DEFAULTS: &[(&str, &str)] = &[
-    ("net.ipv4.tcp_fastopen", "0x3"),
-    ("net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"),
-];
+const OPTIONAL_DEFAULTS: &[(&str, &str)] =
+    &[("net.ipv4.tcp_fastopen", "0x3"), ("net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4")];
 /// Keys that change nothing: Linux took the meaning from two of them, and the third bounds how long a segment waits to become a larger one, for
 /// which nothing waits here.
 const DEAD_KEYS: &[&str] = &["net.ipv4.tcp_fack", "net.ipv4.tcp_low_latency", "net.ipv4.tcp_tso_win_divisor"];

@@ -148,6 +148,7 @@ impl Connection {
 
     fn advance_una(&mut self, ack: u64, seen: &mut Seen, env: &mut Env<'_>) {
         let bytes = ack - self.una;
+        let stood_for = self.board.sacked_out();
         self.board.ack_to(ack, &mut seen.out, &mut self.rate);
         self.una = ack;
         self.stats.bytes_acked += bytes;
@@ -155,14 +156,14 @@ impl Connection {
         self.stalled_since = None;
         self.retransmits = 0;
         if !self.opts.sack {
-            // RFC 6582: duplicate ACKs stood for packets that are now acknowledged.
+            // RFC 6582: duplicate ACKs stood for packets that are now acknowledged. As Linux, one of these filled the hole.
+            self.rate.counted_before(stood_for.min(seen.out.acked.saturating_sub(1)));
             self.dupacks = self.dupacks.saturating_sub(seen.out.acked.saturating_sub(1));
             if self.ca_state == CaState::Open || self.ca_state == CaState::Disorder {
                 self.dupacks = 0;
             }
             self.board.set_reno_sacked(self.dupacks);
         }
-        env.mib.add(Mib::TcpExtTCPDelivered, u64::from(seen.out.acked));
         self.probe_acknowledged(env);
     }
 
@@ -210,6 +211,7 @@ impl Connection {
 
     fn control_congestion(&mut self, now: Instant, seen: &Seen, env: &mut Env<'_>) {
         let delivery = self.rate.sample(now, self.rtt.min());
+        env.mib.add(Mib::TcpExtTCPDelivered, u64::from(delivery.acked_sacked));
         let in_flight = self.board.in_flight();
         let limited = self.was_cwnd_limited();
         let o = &seen.out;

@@ -102,9 +102,9 @@ impl Connection {
     /// RFC 9937, 6: "RecoverFS = (snd.nxt - snd.una)", less what was SACKed before this episode, plus what the ACK that begins it
     /// acknowledges: the flight that `prr_delivered` is going to count. In packets.
     fn start_prr(&self, seen: Option<&Seen>) -> Prr {
-        let (acked, sacked) = seen.map_or((0, 0), |s| (s.out.acked - s.out.acked_sacked_before, s.out.sacked));
+        let delivered = seen.map_or(0, |_| self.rate.newly_delivered());
         let left = self.board.packets_out().saturating_sub(self.board.sacked_out());
-        Prr::start(left + acked + sacked)
+        Prr::start(left + delivered)
     }
 
     pub(super) fn enter_cwr(&mut self, now: Instant, seen: &Seen, env: &mut Env<'_>) {
@@ -160,7 +160,11 @@ impl Connection {
         let plain_dup = !seen.una_advanced && seen.out.sacked == 0 && !seen.has_data && !seen.window_changed;
         if !self.opts.sack && plain_dup && !self.board.is_empty() {
             self.dupacks += 1;
+            let stood_for = self.board.sacked_out();
             self.board.set_reno_sacked(self.dupacks);
+            if self.board.sacked_out() > stood_for {
+                self.rate.on_duplicate_ack();
+            }
         }
         if seen.ece && seen.una_advanced && matches!(self.ca_state, CaState::Open | CaState::Disorder) {
             self.enter_cwr(now, seen, env);
