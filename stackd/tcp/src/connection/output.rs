@@ -467,6 +467,9 @@ impl Connection {
             Attempt::Sent(out) => return Some(out),
         }
         let mss = u64::from(self.mss);
+        // As Linux (`tcp_cwnd_test`): no frame is more than half of the window, for with one alone in flight the ACK clock stops. But what F-RTO
+        // sends is sent at once.
+        let quota = if self.frto_new_data { quota } else { quota.min((self.cwnd / 2).max(1)) };
         let most = u64::from(self.tso_bytes(env.cfg)).min(u64::from(quota) * mss);
         let mut len = pending.min(window).min(most);
         if len > mss && len % mss != 0 && (len < pending || self.nagle_holds(env.cfg, env.mib)) {

@@ -173,15 +173,15 @@ fn rfc9293_acknowledgments_are_aggregated() {
 /// Linux one at the end of each GSO frame; SHLD-28: segments are as large as they may be.
 #[test]
 fn rfc9293_the_last_segment_of_what_was_written_has_psh() {
-    let mut t = Test::established(Config { initial_cwnd: 2, ..plain() });
-    for head in [300, 600, 2500] {
+    let mut t = Test::established(Config { initial_cwnd: 4, ..plain() });
+    for head in [300, 600, 4500] {
         t.write(head);
     }
     let pushes = |out: &[crate::SegmentOut]| out.iter().filter(|o| o.repr.flags.contains(TcpFlags::PSH)).count();
     let first = t.drain();
     let sent = |out: &[crate::SegmentOut]| out.iter().filter_map(|o| o.payload.clone()).map(|p| p.end).max();
-    assert_eq!((first.len(), sent(&first), pushes(&first)), (1, Some(2000), 1));
-    t.after(ms(10)).recv(seg().ack(2001));
+    assert_eq!((first.len(), sent(&first), pushes(&first)), (2, Some(4000), 2));
+    t.after(ms(10)).recv(seg().ack(4001));
     let last = t.drain();
     assert_eq!((last.len(), pushes(&last)), (1, 1));
 }
