@@ -5,6 +5,7 @@ mod acks;
 mod board;
 mod deadlines;
 mod ecn_pmtu;
+mod episodes;
 mod fastopen;
 mod handshake;
 mod invariants;
