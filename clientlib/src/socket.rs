@@ -295,11 +295,11 @@ impl Sock {
         self.corked.load(Ordering::Relaxed)
     }
 
-    /// Bytes still unread, if TCP_INQ asks for them to be told. As Linux (`tcp_inq_hint`), behind the peer's FIN never 0: that would say
+    /// Bytes still unread, if TCP_INQ asks for them to be told. As Linux (`tcp_inq_hint`), the FIN counts: 0 would say
     /// that no read is worth while, and a program would not find the end.
     pub(crate) fn inq(&self) -> Option<i32> {
         let ended = self.state() & ready::RDHUP != 0;
-        let left = |n: u64| i32::try_from(n).unwrap_or(i32::MAX).max(i32::from(ended));
+        let left = |n: u64| i32::try_from(n).unwrap_or(i32::MAX).saturating_add(i32::from(ended));
         self.inq.load(Ordering::Relaxed).then(|| left(lock(&self.rx).available()))
     }
 

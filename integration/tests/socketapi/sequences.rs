@@ -237,6 +237,7 @@ pub const SEQUENCES: &[(&str, &str)] = &[
     ),
     ("stream_errqueue", pair!("recv b 9 errq; send a 3; recv b 9 errq")),
     ("stream_inq_cmsg", pair!("set b TCP_INQ 1; send a 10; recv b 4; recv b 100; set b TCP_INQ 0; send a 3; recv b 2")),
+    ("stream_inq_cmsg_fin", pair!("set b TCP_INQ 1; send a 10; shut a w; recv b 4; recv b 100; recv b 1")),
     ("stream_zerocopy", pair!("send a 3 zerocopy; recv a 9 errq; set a SO_ZEROCOPY 1; send a 3 zerocopy; recv b 9")),
     ("stream_inq_option", pair!("set b TCP_INQ 1; get b TCP_INQ; set b TCP_INQ 2")),
     // shutdown(2).

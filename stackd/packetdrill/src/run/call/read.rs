@@ -223,9 +223,9 @@ impl Runner<'_> {
         let mut there: Vec<(i64, i64, i64)> = Vec::new();
         if fd.stream && self.int_option(fd.sock, 6, TCP_INQ) == Ok(1) {
             let left = self.host.stack.fifo(fd.sock).map_or(0, |f| self.host.store.readable(f));
-            // As Linux (`tcp_inq_hint`): behind the peer's FIN never 0, which would say that no read is worth while.
+            // As Linux (`tcp_inq_hint`): the peer's FIN counts, for 0 would say that no read is worth while.
             let ended = self.host.stack.readiness(fd.sock).contains(Readiness::RDHUP);
-            there.push((6, TCP_INQ.into(), left.max(usize::from(ended)) as i64));
+            there.push((6, TCP_INQ.into(), (left + usize::from(ended)) as i64));
         }
         let Expr::Array(items) = &control.value else {
             return Err(self.unsupported(c.line, format!("msg_control {}", control.value)));
