@@ -17,6 +17,10 @@ const KERNEL_V6: &str = "fd78::1";
 pub fn tap_config() -> String {
     format!(
         r#"
+# Nobody else is on this link: the IPv6 address need not wait for duplicate address detection.
+[sysctl]
+"net.ipv6.conf.default.accept_dad" = 0
+
 [[device]]
 name = "tap0"
 kind = "tap"
