@@ -199,9 +199,9 @@ pub struct SockOpts {
     /// `SO_RCVTIMEO`, `SO_SNDTIMEO` (seconds, microseconds). The waiting is the client's.
     pub rcvtimeo: (i64, i64),
     pub sndtimeo: (i64, i64),
-    /// `SO_PEEK_OFF`; -1: off. The peeking is the client's.
     /// `SO_TXTIME`: flags, when it was set.
     pub txtime: Option<u32>,
+    /// `SO_PEEK_OFF`; -1: off. The peeking is the client's.
     pub peek_off: i32,
     /// `SO_SELECT_ERR_QUEUE`: an entry in the error queue is `POLLPRI` too.
     pub select_err_queue: bool,

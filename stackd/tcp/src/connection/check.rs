@@ -80,7 +80,7 @@ impl Connection {
             return Ok(());
         }
         if self.frozen {
-            // tcp(7), TCP_REPAIR: nothing is sent and no timer acts until the repair ends, which arms what must run.
+            // TCP_REPAIR: nothing is sent and no timer acts until the repair ends, which arms what must run.
             return Ok(());
         }
         let due = &self.due;

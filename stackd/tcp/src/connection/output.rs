@@ -488,11 +488,10 @@ impl Connection {
         Some(self.send_new(now, env, len))
     }
 
-    /// RFC 9293, 3.9.1 (MUST-61): "a sending TCP implementation ... MUST set the PSH bit in the last buffered segment", which is where the
-    /// application paused. As Linux, also at the end of a GSO frame: the peer's GRO holds nothing back then; and not where `MSG_MORE`
-    /// said that more comes, unless the persist timer forces it out.
-    fn ends_with_psh(&mut self, start: u64, len: u64) -> bool {
-        let forced = len < u64::from(self.mss) && core::mem::take(&mut self.due.push);
+    /// Whether new data that leaves says PSH. RFC 9293, 3.9.1.2 (MUST-61): the last buffered segment does, which is where the application paused.
+    /// As Linux, also the end of a GSO frame: the peer's GRO holds nothing back then; and not where `MSG_MORE` said that more comes, unless
+    /// the persist timer `forced` it out.
+    fn ends_with_psh(&self, start: u64, len: u64, forced: bool) -> bool {
         let paused = start + len == self.written + 1 && self.more == More::No;
         len > 0 && (paused || forced || len > u64::from(self.mss))
     }
@@ -536,7 +535,8 @@ impl Connection {
         }
         let at = self.depart(now, len + 40, env.cfg);
         let rate = self.rate.on_send(at, self.board.packets_out());
-        let psh = self.ends_with_psh(start, len);
+        let forced = len < u64::from(self.mss) && core::mem::take(&mut self.due.push);
+        let psh = self.ends_with_psh(start, len, forced);
         self.board.push(start, end, self.mss, at, rate).psh = psh;
         self.nxt = end;
         if len > 0 && !len.is_multiple_of(u64::from(self.mss)) {
