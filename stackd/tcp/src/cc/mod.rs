@@ -108,8 +108,9 @@ pub enum CaState {
 /// `cwnd == ssthresh`, the window to hold when recovery is over; between the two the connection applies PRR and ignores `cwnd`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CcEvent {
-    /// Entering fast recovery, before the `on_ack` of the ACK that caused it; `in_flight` packets are left in flight.
-    EnterRecovery { now: Instant, in_flight: u32 },
+    /// Entering fast recovery, before the `on_ack` of the ACK that caused it; `in_flight` packets are left in flight. Unless it `reduces`,
+    /// ECN has reduced this window already.
+    EnterRecovery { now: Instant, in_flight: u32, reduces: bool },
     /// Fast recovery or loss recovery is over.
     ExitRecovery { now: Instant },
     /// A retransmission timeout; `in_flight` packets are left in flight after marking (usually 0). Unless it `reduces`, this window was

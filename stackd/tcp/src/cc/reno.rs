@@ -81,6 +81,11 @@ impl LossWindow {
         self.is_reduced = false;
     }
 
+    /// The last reduction stands: ECN asked for it, and what proves a loss spurious proves nothing about that.
+    pub(super) const fn keep(&mut self) {
+        self.before = None;
+    }
+
     pub(super) fn undo(&mut self) {
         self.is_reduced = false;
         if let Some((cwnd, ssthresh)) = self.before.take() {
@@ -174,7 +179,8 @@ impl CongestionControl for Reno {
 
     fn on_event(&mut self, event: CcEvent, _rng: &mut dyn Rng) -> Control {
         match event {
-            CcEvent::EnterRecovery { .. } | CcEvent::EcnReduce { .. } => self.window.reduce(self.half()),
+            CcEvent::EnterRecovery { reduces: false, .. } => self.window.keep(),
+            CcEvent::EnterRecovery { reduces: true, .. } | CcEvent::EcnReduce { .. } => self.window.reduce(self.half()),
             CcEvent::Rto { in_flight, reduces: true, .. } => self.window.lose_everything(self.half(), in_flight),
             CcEvent::Rto { in_flight, reduces: false, .. } => self.window.begin_anew(in_flight),
             CcEvent::ExitRecovery { .. } => self.window.settle(),
@@ -222,7 +228,7 @@ mod tests {
         let mut r = Reno::new(&config());
         r.on_ack(&ack(at(10), 10), &mut rng());
         assert_eq!(r.control().cwnd, 20);
-        r.on_event(CcEvent::EnterRecovery { now: at(11), in_flight: 20 }, &mut rng());
+        r.on_event(CcEvent::EnterRecovery { now: at(11), in_flight: 20, reduces: true }, &mut rng());
         assert_eq!((r.control().cwnd, r.control().ssthresh), (10, 10));
         for _ in 0..10 {
             r.on_ack(&ack(at(20), 1), &mut rng());
@@ -252,7 +258,7 @@ mod tests {
     fn an_rto_inside_recovery_is_undone_to_the_window_before_recovery() {
         let mut r = Reno::new(&config());
         r.on_ack(&ack(at(10), 30), &mut rng());
-        r.on_event(CcEvent::EnterRecovery { now: at(20), in_flight: 30 }, &mut rng());
+        r.on_event(CcEvent::EnterRecovery { now: at(20), in_flight: 30, reduces: true }, &mut rng());
         r.on_event(CcEvent::Rto { now: at(300), in_flight: 0, reduces: true }, &mut rng());
         r.on_event(CcEvent::Undo { now: at(310) }, &mut rng());
         assert_eq!(r.control().cwnd, 40);
@@ -270,7 +276,7 @@ mod tests {
     fn idle_decays_the_window_to_the_restart_window_and_keeps_ssthresh() {
         let mut r = Reno::new(&config());
         r.on_ack(&ack(at(10), 90), &mut rng());
-        r.on_event(CcEvent::EnterRecovery { now: at(20), in_flight: 30 }, &mut rng());
+        r.on_event(CcEvent::EnterRecovery { now: at(20), in_flight: 30, reduces: true }, &mut rng());
         r.on_event(CcEvent::ExitRecovery { now: at(30) }, &mut rng());
         let c = r.on_event(
             CcEvent::IdleRestart { now: at(900), idle: Duration::from_secs(10), rto: Duration::from_millis(200) },

@@ -233,14 +233,14 @@ impl Connection {
         self.hold_window(now, env);
     }
 
-    /// What is marked lost goes out again without a reduction.
+    /// What is marked lost goes out again without a reduction, also when an episode that goes on has ended.
     pub(crate) fn hold_window(&mut self, now: Instant, env: &mut Env<'_>) {
         if !matches!(self.ca_state, CaState::Loss | CaState::Recovery) {
             self.ca_state = CaState::Loss;
-            self.high_seq = self.nxt;
             self.undo = Undo::default();
-            self.frto = false;
         }
+        self.high_seq = self.nxt;
+        self.frto = false;
         self.arm_rto(now, env.cfg);
     }
 

@@ -26,12 +26,13 @@ impl Connection {
         let _ = env;
     }
 
-    /// RFC 8985, 6.2 step 5; arms the reordering timer.
-    pub(crate) fn detect_loss(&mut self, now: Instant, env: &mut Env<'_>) -> u32 {
+    /// RFC 8985, 6.2 step 5; arms the reordering timer. True when a retransmission is lost.
+    pub(crate) fn detect_loss(&mut self, now: Instant, env: &mut Env<'_>) -> bool {
         if !self.opts.sack || env.cfg.recovery & 1 == 0 {
-            return self.detect_by_count();
+            self.detect_by_count();
+            return false;
         }
-        let Some((newest, newest_sent_at)) = self.rack.newest else { return 0 };
+        let Some((newest, newest_sent_at)) = self.rack.newest else { return false };
         let in_recovery = matches!(self.ca_state, CaState::Recovery | CaState::Loss);
         let wnd = self.rack.window(
             env.cfg,
@@ -52,14 +53,20 @@ impl Connection {
         } else if matches!(self.timer, Some((RetransTimer::Reorder, _))) {
             self.timer = None;
         }
-        found.lost
+        found.retrans_lost > 0
     }
 
     /// RFC 5681, 3.2 for peers without SACK: three duplicate ACKs.
-    pub(super) fn detect_by_count(&mut self) -> u32 {
-        let threshold = self.reordering.min(3);
-        let enough = self.dupacks >= threshold || self.ca_state == CaState::Recovery;
-        if enough && self.board.lost_out() == 0 { self.board.mark_head_lost() } else { 0 }
+    fn detect_by_count(&mut self) {
+        let enough = match self.ca_state {
+            CaState::Recovery => true,
+            // RFC 6582, 3.2 step 2: where the ACK does not cover "more than recover", the receiver may only have had twice what was resent.
+            CaState::Open | CaState::Disorder if !self.opts.sack && self.una <= self.high_seq => false,
+            CaState::Open | CaState::Disorder | CaState::Cwr | CaState::Loss => self.dupacks >= self.reordering.min(3),
+        };
+        if enough && self.board.lost_out() == 0 {
+            self.board.mark_head_lost();
+        }
     }
 
     pub(super) fn process_probe(&mut self, now: Instant, ack: u64, seen: &Seen, env: &mut Env<'_>) {
@@ -72,7 +79,7 @@ impl Connection {
                 if matches!(self.ca_state, CaState::Open | CaState::Disorder) {
                     // RFC 8985, 7.4.2: "the sender MUST invoke a congestion control response equivalent to a fast recovery".
                     let in_flight = self.board.in_flight();
-                    self.control = self.cc.on_event(CcEvent::EnterRecovery { now, in_flight }, env.rng);
+                    self.control = self.cc.on_event(CcEvent::EnterRecovery { now, in_flight, reduces: true }, env.rng);
                     self.take_control(env.cfg);
                     self.control = self.cc.on_event(CcEvent::ExitRecovery { now }, env.rng);
                     self.take_control(env.cfg);
@@ -83,18 +90,26 @@ impl Connection {
 
     /// `seen` is what the ACK that begins recovery reports; a timer has none.
     pub(super) fn enter_recovery(&mut self, now: Instant, seen: Option<&Seen>, env: &mut Env<'_>) {
-        if self.probe_lost(now, env) {
+        if matches!(self.ca_state, CaState::Open | CaState::Disorder) && self.probe_lost(now, env) {
             return;
         }
         env.mib.inc(if self.opts.sack { Mib::TcpExtTCPSackRecovery } else { Mib::TcpExtTCPRenoRecovery });
+        if self.ca_state == CaState::Loss {
+            // Another episode: its undo does not take back what the timeout did.
+            self.control = self.cc.on_event(CcEvent::ExitRecovery { now }, env.rng);
+        }
         self.undo = Undo::start(self.una, self.board.retrans_out());
-        self.prr = self.start_prr(seen);
+        // RFC 3168, 6.1.2: "TCP should not react to congestion indications more than once every window of data".
+        let reduces = self.ca_state != CaState::Cwr;
+        if reduces {
+            self.prr = self.start_prr(seen);
+        }
         self.high_seq = self.nxt;
         // What the probe says is part of this episode: answered later, it must not reduce a second time.
         self.tlp.end = None;
         let in_flight = self.board.in_flight();
         self.ca_state = CaState::Recovery;
-        self.control = self.cc.on_event(CcEvent::EnterRecovery { now, in_flight }, env.rng);
+        self.control = self.cc.on_event(CcEvent::EnterRecovery { now, in_flight, reduces }, env.rng);
         self.take_control(env.cfg);
         self.send_cwr |= self.opts.ecn;
     }
@@ -144,6 +159,8 @@ impl Connection {
         self.control = self.cc.on_event(CcEvent::Undo { now }, env.rng);
         self.take_control(env.cfg);
         self.undo = Undo::default();
+        // Nothing of this window was lost: what repeats may say so.
+        self.high_seq = self.high_seq.min(self.una.saturating_sub(1));
         self.frto = false;
         self.frto_new_data = false;
         self.retransmits = 0;
@@ -203,16 +220,18 @@ impl Connection {
             }
             CaState::Loss => self.frto_step(now, seen, env),
         }
-        self.detect_loss(now, env);
+        let retrans_lost = self.detect_loss(now, env);
         match self.ca_state {
-            CaState::Open | CaState::Disorder | CaState::Cwr => {
-                if self.board.lost_out() > 0 && self.board.next_to_resend().is_some() {
-                    self.enter_recovery(now, Some(seen), env);
-                } else if self.ca_state != CaState::Cwr {
-                    self.ca_state = if self.board.sacked_out() > 0 { CaState::Disorder } else { CaState::Open };
-                }
+            // RFC 5681, 4.3: "Loss in two successive windows of data, or the loss of a retransmission, should be taken as two indications
+            // of congestion": also where what was lost after the last reduction began is resent already.
+            CaState::Open | CaState::Disorder | CaState::Cwr if self.board.lost_out() > 0 => {
+                self.enter_recovery(now, Some(seen), env);
             }
-            CaState::Recovery | CaState::Loss => {}
+            CaState::Open | CaState::Disorder => {
+                self.ca_state = if self.board.sacked_out() > 0 { CaState::Disorder } else { CaState::Open };
+            }
+            CaState::Loss if retrans_lost => self.enter_recovery(now, Some(seen), env),
+            CaState::Cwr | CaState::Recovery | CaState::Loss => {}
         }
     }
 

@@ -181,7 +181,7 @@ fn an_application_limited_flow_neither_lowers_the_estimate_nor_ends_startup() {
 fn losses_come_off_the_window_and_recovery_conserves_packets_for_one_round() {
     let (mut b, p) = cruising();
     let before = b.control().cwnd;
-    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 150 }, &mut rng());
+    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 150, reduces: true }, &mut rng());
     let base = RateSample {
         ca_state: CaState::Recovery,
         losses: 3,
@@ -210,7 +210,7 @@ fn back_to_back_recoveries_conserve_packets_only_once() {
     p.run(&mut b, Duration::from_millis(120), |_, _| {});
     assert_eq!(b.mode.name(), "STARTUP");
     let recovery = RateSample { ca_state: CaState::Recovery, in_flight: 100, ..ack(p.now, 2) };
-    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 100 }, &mut rng());
+    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 100, reduces: true }, &mut rng());
     assert_eq!(b.on_ack(&recovery, &mut rng()).cwnd, 102);
     let delivered = p.estimator.delivered();
     let round = RateSample {
@@ -223,7 +223,7 @@ fn back_to_back_recoveries_conserve_packets_only_once() {
     let after_a_round = b.on_ack(&round, &mut rng()).cwnd;
     assert_eq!(after_a_round, 104);
     b.on_event(CcEvent::ExitRecovery { now: p.now }, &mut rng());
-    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 100 }, &mut rng());
+    b.on_event(CcEvent::EnterRecovery { now: p.now, in_flight: 100, reduces: true }, &mut rng());
     assert_eq!(b.on_ack(&RateSample { in_flight: 50, ..recovery }, &mut rng()).cwnd, 106);
 }
 

@@ -111,7 +111,11 @@ impl CongestionControl for Cubic {
 
     fn on_event(&mut self, event: CcEvent, _rng: &mut dyn Rng) -> Control {
         match event {
-            CcEvent::EnterRecovery { .. } | CcEvent::EcnReduce { .. } => {
+            CcEvent::EnterRecovery { reduces: false, .. } => {
+                self.window.keep();
+                self.before = None;
+            }
+            CcEvent::EnterRecovery { reduces: true, .. } | CcEvent::EcnReduce { .. } => {
                 let ssthresh = self.reduced();
                 self.window.reduce(ssthresh);
             }

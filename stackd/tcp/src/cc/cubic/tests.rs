@@ -9,7 +9,7 @@ fn at(ms: u64) -> Instant {
 fn after_loss_at_1000() -> Cubic {
     let mut c = Cubic::new(&config());
     c.window.cwnd = 1000;
-    c.on_event(CcEvent::EnterRecovery { now: at(0), in_flight: 1000 }, &mut rng());
+    c.on_event(CcEvent::EnterRecovery { now: at(0), in_flight: 1000, reduces: true }, &mut rng());
     c.on_event(CcEvent::ExitRecovery { now: at(0) }, &mut rng());
     c
 }
@@ -56,7 +56,7 @@ fn on_a_short_path_it_grows_as_reno_would() {
     // per RTT up to the 20 of before (11 RTTs), then +1.
     let mut c = Cubic::new(&config());
     c.window.cwnd = 20;
-    c.on_event(CcEvent::EnterRecovery { now: at(0), in_flight: 20 }, &mut rng());
+    c.on_event(CcEvent::EnterRecovery { now: at(0), in_flight: 20, reduces: true }, &mut rng());
     c.on_event(CcEvent::ExitRecovery { now: at(0) }, &mut rng());
     let before = c.control().cwnd;
     run(&mut c, 0, 20, 1);
@@ -67,7 +67,7 @@ fn on_a_short_path_it_grows_as_reno_would() {
 #[test]
 fn fast_convergence_gives_way_when_losses_come_below_w_max() {
     let mut c = after_loss_at_1000();
-    c.on_event(CcEvent::EnterRecovery { now: at(500), in_flight: 700 }, &mut rng());
+    c.on_event(CcEvent::EnterRecovery { now: at(500), in_flight: 700, reduces: true }, &mut rng());
     // (1 + 0.7) / 2 * 700
     assert!((c.w_max - 595.1).abs() < 1.0, "{}", c.w_max);
 }
@@ -85,7 +85,7 @@ fn an_undo_restores_window_threshold_and_plateau() {
     let mut c = after_loss_at_1000();
     run(&mut c, 0, 1_000, 100);
     let before = (c.control(), c.w_max);
-    c.on_event(CcEvent::EnterRecovery { now: at(1_000), in_flight: 700 }, &mut rng());
+    c.on_event(CcEvent::EnterRecovery { now: at(1_000), in_flight: 700, reduces: true }, &mut rng());
     c.on_event(CcEvent::Undo { now: at(1_050) }, &mut rng());
     assert_eq!((c.control(), c.w_max), before);
 }
@@ -113,7 +113,7 @@ fn the_window_holds_during_recovery() {
 #[test]
 fn rfc9438_reno_growth_begins_at_the_window_before_the_reduction() {
     let mut c = after_loss_at_1000();
-    c.on_event(CcEvent::EnterRecovery { now: at(500), in_flight: 700 }, &mut rng());
+    c.on_event(CcEvent::EnterRecovery { now: at(500), in_flight: 700, reduces: true }, &mut rng());
     c.on_event(CcEvent::ExitRecovery { now: at(500) }, &mut rng());
     assert_eq!(c.cwnd_prior, 700.0);
     assert!(c.w_max < 600.0);
@@ -125,7 +125,7 @@ fn rfc9438_an_undo_goes_on_with_the_same_stage() {
     let (mut undone, mut never) = (after_loss_at_1000(), after_loss_at_1000());
     run(&mut undone, 0, 6_000, 100);
     run(&mut never, 0, 6_000, 100);
-    undone.on_event(CcEvent::EnterRecovery { now: at(6_000), in_flight: 700 }, &mut rng());
+    undone.on_event(CcEvent::EnterRecovery { now: at(6_000), in_flight: 700, reduces: true }, &mut rng());
     undone.on_event(CcEvent::Undo { now: at(6_050) }, &mut rng());
     run(&mut undone, 6_050, 9_050, 100);
     run(&mut never, 6_050, 9_050, 100);
