@@ -16,6 +16,7 @@ use sequences::SEQUENCES;
 use stackd_client::Session;
 use stackd_integration::daemon::Daemon;
 use stackd_integration::trials::{self, case};
+use stackd_netdev::host;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -26,10 +27,10 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A daemon without devices, and a session of it.
-fn daemon() -> Result<(tempfile::TempDir, Daemon, Ours)> {
+/// A daemon, and a session of it.
+fn daemon(config: &str) -> Result<(tempfile::TempDir, Daemon, Ours)> {
     let dir = tempfile::tempdir()?;
-    let daemon = Daemon::start(dir.path(), "stackd", &config()?)?;
+    let daemon = Daemon::start(dir.path(), "stackd", config)?;
     let session = Session::connect(daemon.attach())?;
     Ok((dir, daemon, Ours(session)))
 }
@@ -53,8 +54,17 @@ fn config() -> Result<String> {
     Ok(out)
 }
 
+/// A second interface that leads nowhere.
+fn with_device(mut out: String) -> String {
+    // Its address is usable at once.
+    out.push_str("\"net.ipv6.conf.default.accept_dad\" = \"0\"\n");
+    let (name, v4, v6) = (script::DEVICE, script::DEV, script::DEV6);
+    out.push_str(&format!("[[device]]\nname = {name:?}\nkind = \"dummy\"\naddresses = [\"{v4}/24\", \"{v6}/64\"]\n"));
+    out
+}
+
 fn options_agree() -> Result<()> {
-    let (_dir, daemon, ours) = daemon()?;
+    let (_dir, daemon, ours) = daemon(&config()?)?;
     options::agree(&Native, &ours)?;
     daemon.stop().context("the daemon").map(drop)
 }
@@ -62,8 +72,21 @@ fn options_agree() -> Result<()> {
 /// How often a sequence may be run anew: both systems are at the mercy of their machine's scheduler.
 const ATTEMPTS: u16 = 3;
 
+/// A second interface in the kernel, as the daemon has one: a pair of which only one end has addresses.
+fn second_interface() -> Result<()> {
+    // The end made last has the higher number.
+    host::veth_add("t1", script::DEVICE, None).context("cannot make a veth pair")?;
+    let dad = format!("/proc/sys/net/ipv6/conf/{}/accept_dad", script::DEVICE);
+    std::fs::write(&dad, "0").with_context(|| format!("cannot write {dad}"))?;
+    host::addr_add(script::DEVICE, script::DEV.parse()?, 24)?;
+    host::addr_add(script::DEVICE, script::DEV6.parse()?, 64)?;
+    host::link_up("t1")?;
+    host::link_up(script::DEVICE).context("cannot bring it up")
+}
+
 fn sequences_agree() -> Result<()> {
-    let (_dir, daemon, ours) = daemon()?;
+    second_interface()?;
+    let (_dir, daemon, ours) = daemon(&with_device(config()?))?;
     let only = std::env::var("STACKD_SEQUENCE").ok();
     let mut found = Vec::new();
     let mut base = 20_000u16;

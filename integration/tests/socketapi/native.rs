@@ -116,13 +116,23 @@ impl Sock for Fd {
         // SAFETY: no pointers.
         check(unsafe { libc::shutdown(self.raw(), how) }.into()).map(drop)
     }
-    fn send(&self, data: &[u8], flags: i32, to: Option<SocketAddr>) -> Outcome<usize> {
-        let (raw, len) = encode(to);
-        let (at, len) = if to.is_some() { (&raw const raw, len) } else { (std::ptr::null(), 0) };
-        let flags = flags | libc::MSG_NOSIGNAL;
-        // SAFETY: `data` and the address are readable for the lengths given; a null address has length 0.
-        let n = unsafe { libc::sendto(self.raw(), data.as_ptr().cast(), data.len(), flags, at.cast(), len) };
-        check(n as i64).map(|n| n as usize)
+    fn send(&self, data: &[u8], control: &[u8], flags: i32, to: Option<SocketAddr>) -> Outcome<usize> {
+        let (mut raw, len) = encode(to);
+        // SAFETY: all zeroes is a valid value.
+        let mut head: libc::msghdr = unsafe { zeroed() };
+        if to.is_some() {
+            (head.msg_name, head.msg_namelen) = ((&raw mut raw).cast(), len);
+        }
+        let mut piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+        (head.msg_iov, head.msg_iovlen) = (&raw mut piece, 1);
+        let (words, _) = control.as_chunks::<8>();
+        let mut aligned: Vec<u64> = words.iter().map(|w| u64::from_ne_bytes(*w)).collect();
+        if !aligned.is_empty() {
+            (head.msg_control, head.msg_controllen) = (aligned.as_mut_ptr().cast(), size_of_val(&aligned[..]));
+        }
+        // SAFETY: `head` names one piece, which is `data` and only read, an address and control messages; all live until the call returns.
+        check(unsafe { libc::sendmsg(self.raw(), &raw const head, flags | libc::MSG_NOSIGNAL) } as i64)
+            .map(|n| n as usize)
     }
     fn recv(&self, buf: &mut [u8], flags: i32) -> Outcome<Got> {
         // SAFETY: all zeroes are valid values of these.

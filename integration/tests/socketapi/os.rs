@@ -28,7 +28,8 @@ pub trait Sock {
     fn listen(&self, backlog: i32) -> Outcome<()>;
     fn accept(&self, flags: i32) -> Outcome<(Box<dyn Sock>, SocketAddr)>;
     fn shutdown(&self, how: i32) -> Outcome<()>;
-    fn send(&self, data: &[u8], flags: i32, to: Option<SocketAddr>) -> Outcome<usize>;
+    /// `control`: control messages, for sendmsg(2).
+    fn send(&self, data: &[u8], control: &[u8], flags: i32, to: Option<SocketAddr>) -> Outcome<usize>;
     fn recv(&self, buf: &mut [u8], flags: i32) -> Outcome<Got>;
     fn local(&self) -> Outcome<SocketAddr>;
     fn peer(&self) -> Outcome<SocketAddr>;

@@ -53,8 +53,8 @@ impl Sock for Wrapped {
     fn shutdown(&self, how: i32) -> Outcome<()> {
         tell(self.0.shutdown(how))
     }
-    fn send(&self, data: &[u8], flags: i32, to: Option<SocketAddr>) -> Outcome<usize> {
-        tell(self.0.send(data, flags, to))
+    fn send(&self, data: &[u8], control: &[u8], flags: i32, to: Option<SocketAddr>) -> Outcome<usize> {
+        tell(self.0.send_msg(data, control, flags, to))
     }
     fn recv(&self, buf: &mut [u8], flags: i32) -> Outcome<Got> {
         let mut control = Vec::new();

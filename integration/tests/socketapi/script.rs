@@ -13,6 +13,12 @@ use std::time::{Duration, Instant};
 /// How long a system may take to come to what is expected of it.
 const PATIENCE: Duration = Duration::from_millis(400);
 const EAGAIN: i32 = 11;
+const EBADF: i32 = 9;
+
+/// A second interface, which leads nowhere, and its addresses.
+pub const DEVICE: &str = "t0";
+pub const DEV: &str = "10.9.0.1";
+pub const DEV6: &str = "fd09::1";
 
 /// Sockets of a script by name, and what its transcript needs.
 struct Run<'a> {
@@ -76,6 +82,11 @@ impl Run<'_> {
         let arg = |i: usize| words.get(i).copied().unwrap_or_default();
         let (op, name) = (arg(0), arg(1));
         let done = |result: Outcome<()>| result.map(|()| "ok".to_owned());
+        let makes = matches!(op, "tcp" | "tcp6" | "udp" | "udp6" | "socket" | "close");
+        if !makes && !self.socks.contains_key(name) {
+            // An accept before this has failed.
+            return Err(EBADF);
+        }
         match op {
             "tcp" | "tcp6" | "udp" | "udp6" => {
                 let family = if op.ends_with('6') { libc::AF_INET6 } else { libc::AF_INET };
@@ -104,7 +115,9 @@ impl Run<'_> {
                 let from = self.sent.get(name).copied().unwrap_or(0);
                 let data: Vec<u8> = (0..number(arg(2)) as usize).map(|i| (from + i) as u8).collect();
                 let to = words[3..].iter().find(|w| w.contains(':') || w.starts_with('@')).map(|w| self.address(w));
-                let n = self.sock(name).send(&data, self.flags(&words[3..]), to)?;
+                let control = words[3..].iter().filter_map(|w| w.strip_prefix("from=")).map(|w| pktinfo(host(w)));
+                let control: Vec<u8> = control.flatten().collect();
+                let n = self.sock(name).send(&data, &control, self.flags(&words[3..]), to)?;
                 *self.sent.entry(name.to_owned()).or_default() += n;
                 Ok(n.to_string())
             }
@@ -132,6 +145,10 @@ impl Run<'_> {
                 let value: Vec<u8> = words[3..].iter().flat_map(|w| number(w).to_ne_bytes()).collect();
                 done(self.sock(name).set(level, option, &value))
             }
+            "dev" => {
+                let (level, option) = names::option("SO_BINDTODEVICE");
+                done(self.sock(name).set(level, option, if arg(2) == "-" { b"" } else { arg(2).as_bytes() }))
+            }
             "get" => {
                 let (level, option) = names::option(arg(2));
                 self.sock(name).get(level, option, 64).map(|v| format!("{v:?}"))
@@ -142,7 +159,8 @@ impl Run<'_> {
     }
 
     fn flags(&self, words: &[&str]) -> i32 {
-        words.iter().filter(|w| !w.contains(':') && !w.starts_with('@')).map(|w| names::flag(w)).fold(0, |a, b| a | b)
+        let address = |w: &&str| w.contains(':') || w.starts_with('@') || w.starts_with("from=");
+        words.iter().copied().filter(|w| !address(w)).map(names::flag).fold(0, |a, b| a | b)
     }
 
     fn address(&self, word: &str) -> SocketAddr {
@@ -153,22 +171,9 @@ impl Run<'_> {
             }
             return at;
         }
-        let (host, port) = word.split_once(':').unwrap_or_else(|| panic!("no address: {word}"));
-        let ip: IpAddr = match host {
-            "lo" => [127, 0, 0, 1].into(),
-            "lo2" => [127, 0, 0, 2].into(),
-            "any" => [0, 0, 0, 0].into(),
-            "bad" => [192, 0, 2, 7].into(),
-            "bcast" => [255, 255, 255, 255].into(),
-            "mcast" => [224, 0, 0, 9].into(),
-            "lo6" => "::1".parse().unwrap(),
-            "any6" => "::".parse().unwrap(),
-            "map" => "::ffff:127.0.0.1".parse().unwrap(),
-            "bad6" => "2001:db8::7".parse().unwrap(),
-            other => panic!("no host {other}"),
-        };
+        let (name, port) = word.split_once(':').unwrap_or_else(|| panic!("no address: {word}"));
         let slot: u16 = port.parse().unwrap_or_else(|_| panic!("no port {port}"));
-        SocketAddr::new(ip, if slot == 0 { 0 } else { self.base + slot })
+        SocketAddr::new(host(name), if slot == 0 { 0 } else { self.base + slot })
     }
 
     /// An address with its port by name: `p1` for a slot of the script, `e1` for one that the system chose.
@@ -186,6 +191,46 @@ impl Run<'_> {
         };
         format!("{}:{port}", addr.ip())
     }
+}
+
+/// A host's address by its name in scripts.
+fn host(name: &str) -> IpAddr {
+    let text = match name {
+        "lo" => "127.0.0.1",
+        "lo2" => "127.0.0.2",
+        "any" => "0.0.0.0",
+        "bad" => "192.0.2.7",
+        "bcast" => "255.255.255.255",
+        "mcast" => "224.0.0.9",
+        "dev" => DEV,
+        "lo6" => "::1",
+        "any6" => "::",
+        "bad6" => "2001:db8::7",
+        "mcast6" => "ff05::9",
+        "dev6" => DEV6,
+        "map" => "::ffff:127.0.0.1",
+        "map2" => "::ffff:127.0.0.2",
+        "mapany" => "::ffff:0.0.0.0",
+        "mapbad" => "::ffff:192.0.2.7",
+        "mapmcast" => "::ffff:224.0.0.9",
+        "mapbcast" => "::ffff:255.255.255.255",
+        other => panic!("no host {other}"),
+    };
+    text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// `IP_PKTINFO` or `IPV6_PKTINFO` that names a source.
+fn pktinfo(source: IpAddr) -> Vec<u8> {
+    let (level, kind, data) = match source {
+        IpAddr::V4(v4) => (libc::SOL_IP, libc::IP_PKTINFO, [&[0; 4][..], &v4.octets(), &[0; 4]].concat()),
+        IpAddr::V6(v6) => (libc::SOL_IPV6, libc::IPV6_PKTINFO, [&v6.octets()[..], &[0; 4]].concat()),
+    };
+    let mut out = (16 + data.len()).to_ne_bytes().to_vec();
+    out.extend_from_slice(&level.to_ne_bytes());
+    out.extend_from_slice(&kind.to_ne_bytes());
+    out.extend_from_slice(&data);
+    out.resize(out.len().next_multiple_of(8), 0);
+    out
 }
 
 pub fn int(value: &[u8]) -> i32 {

@@ -417,4 +417,294 @@ pub const SEQUENCES: &[(&str, &str)] = &[
     ),
     ("udp_self", "udp a; bind a lo:1; connect a lo:1; send a 4; recv a 9"),
     ("udp_close_queue", udp!("send a 3 @b; close b; udp c; bind c lo:2; recv c 3")),
+    // A socket of IPv6 that speaks IPv4.
+    (
+        "dual_bind_mapped_any",
+        "tcp6 a; bind a mapany:1; name a; listen a 5; tcp b; connect b lo:1; accept a c; name c; peer c; tcp6 d; connect d lo6:1; err d",
+    ),
+    (
+        "dual_bind_mapped_conflicts",
+        "tcp6 a; bind a map:1; get a IPV6_V6ONLY; tcp b; bind b lo:1; bind b any:1; bind b lo2:1; tcp6 c; bind c any6:1; bind c map:1; bind c mapany:1; bind c lo6:1",
+    ),
+    (
+        "dual_bind_mapped_any_conflicts",
+        "tcp6 a; bind a mapany:1; tcp b; bind b lo:1; tcp6 c; bind c any6:1; bind c map2:1; bind c lo6:1; tcp6 d; set d IPV6_V6ONLY 1; bind d any6:1",
+    ),
+    (
+        "dual_bind_mapped_not_ours",
+        "tcp6 a; bind a mapbad:1; bind a mapmcast:1; bind a mapbcast:1; udp6 b; bind b mapmcast:1; name b",
+    ),
+    (
+        "dual_bind_lo6",
+        "tcp6 a; bind a lo6:1; get a IPV6_V6ONLY; tcp b; bind b any:1; tcp6 c; bind c mapany:1; bind c any6:1",
+    ),
+    ("dual_bind_multicast", "tcp6 a; bind a mcast6:1; udp6 b; bind b mcast6:1; name b"),
+    (
+        "dual_bind_wildcards",
+        "tcp a; bind a any:1; tcp6 b; set b IPV6_V6ONLY 1; bind b any6:1; tcp6 c; bind c any6:1; bind c lo6:1",
+    ),
+    (
+        "dual_bind_after_v6only",
+        "tcp6 a; set a IPV6_V6ONLY 1; bind a any6:1; tcp6 b; bind b any6:1; bind b mapany:1; tcp c; bind c lo:1",
+    ),
+    (
+        "dual_bind_reuseaddr",
+        "tcp6 a; set a SO_REUSEADDR 1; bind a any6:1; tcp b; set b SO_REUSEADDR 1; bind b any:1; listen a 1; listen b 1; tcp c; set c SO_REUSEADDR 1; bind c lo:1",
+    ),
+    (
+        "dual_bind_reuseaddr_listener_v4",
+        "tcp a; set a SO_REUSEADDR 1; bind a lo:1; listen a 1; tcp6 b; set b SO_REUSEADDR 1; bind b any6:1; set b IPV6_V6ONLY 1; bind b any6:1; listen b 1",
+    ),
+    (
+        "dual_bind_reuseport",
+        "tcp6 a; set a SO_REUSEPORT 1; bind a any6:1; listen a 5; tcp b; set b SO_REUSEPORT 1; bind b any:1; listen b 5; tcp c; connect c lo:1; accept a d; accept b d; \
+         tcp6 e; connect e lo6:1; accept b f; accept a f; tcp6 g; connect g map:1; accept a h; accept b h; peer h; peer g",
+    ),
+    (
+        "dual_bind_reuseport_mapped",
+        "tcp6 a; set a SO_REUSEPORT 1; bind a any6:1; listen a 5; tcp6 b; set b SO_REUSEPORT 1; bind b map:1; listen b 5; tcp c; connect c lo:1; accept a d; accept b d; name d; \
+         tcp e; bind e lo:1",
+    ),
+    (
+        "dual_v6only_late",
+        "tcp6 a; bind a any6:1; set a IPV6_V6ONLY 1; set a IPV6_V6ONLY 0; listen a 1; set a IPV6_V6ONLY 1; get a IPV6_V6ONLY; tcp b; set b IPV6_V6ONLY 1",
+    ),
+    (
+        "dual_v6only_late_lo6",
+        "tcp6 a; bind a lo6:1; set a IPV6_V6ONLY 0; get a IPV6_V6ONLY; tcp6 b; connect b lo6:2; set b IPV6_V6ONLY 1; get b IPV6_V6ONLY",
+    ),
+    ("dual_v6only_connected", pair6!("get a IPV6_V6ONLY; get b IPV6_V6ONLY; get l IPV6_V6ONLY; set a IPV6_V6ONLY 1")),
+    (
+        "dual_v6only_disconnected",
+        pair6!("disc a; get a IPV6_V6ONLY; set a IPV6_V6ONLY 1; err a; connect a map:2; err a"),
+    ),
+    (
+        "dual_connect_from_lo6",
+        "tcp l; bind l lo:1; listen l 1; tcp6 a; bind a lo6:2; connect a map:1; err a; name a; udp6 b; bind b lo6:3; connect b map:1; send b 1 map:1",
+    ),
+    (
+        "dual_connect_from_mapped",
+        "tcp6 a; bind a map:2; connect a lo6:1; err a; name a; udp6 b; bind b map:3; connect b lo6:1; send b 1 lo6:1; name b; peer b",
+    ),
+    (
+        "dual_connect_from_mapped_any",
+        "tcp6 a; bind a mapany:2; name a; connect a lo6:1; err a; name a; udp6 b; bind b mapany:3; name b; connect b lo6:1; name b; peer b",
+    ),
+    (
+        "dual_connect_mapped_any",
+        "tcp l; bind l lo:1; listen l 5; tcp6 a; connect a mapany:1; name a; peer a; tcp6 b; bind b map:2; connect b any6:1; name b; peer b; err b",
+    ),
+    ("dual_connect_mapped_refused", "tcp6 a; connect a map:1; err a; name a; peer a"),
+    (
+        "dual_connect_mapped_foreign",
+        "tcp6 a; connect a mapbad:1; err a; connect a mapmcast:1; connect a mapbcast:1; err a; name a",
+    ),
+    (
+        "dual_connect_mapped_twice",
+        "tcp l; bind l lo:1; listen l 5; tcp6 a; connect a map:1; connect a map:1; connect a map:1; connect a lo6:1",
+    ),
+    ("dual_connect_self", "tcp6 a; bind a map:1; connect a map:1; connect a map:1; peer a; name a; send a 5; recv a 5"),
+    (
+        "dual_accepts_both",
+        "tcp6 l; bind l any6:1; listen l 5; tcp a; connect a lo:1; accept l b; name b; peer b; get b IPV6_V6ONLY; get b SO_DOMAIN; tcp6 c; connect c lo6:1; accept l d; name d; peer d; \
+         tcp6 e; connect e map:1; accept l f; name f; peer f; name e; peer e; send e 3; recv f 9; close f; recv e 1",
+    ),
+    (
+        "dual_v6only_refuses",
+        "tcp6 l; set l IPV6_V6ONLY 1; bind l any6:1; listen l 5; tcp a; connect a lo:1; err a; tcp6 b; connect b map:1; err b; tcp6 c; connect c lo6:1; accept l d; peer d",
+    ),
+    (
+        "dual_options_tcp",
+        "tcp6 l; set l IP_TOS 16; set l IP_TTL 9; set l IPV6_TCLASS 32; set l IPV6_UNICAST_HOPS 8; bind l any6:1; listen l 5; tcp a; connect a lo:1; accept l b; get b IP_TOS; get b IP_TTL; \
+         get b IPV6_TCLASS; get b IPV6_UNICAST_HOPS; set b IP_TOS 40; get b IP_TOS; get b IPV6_TCLASS",
+    ),
+    (
+        "dual_options_udp_receive",
+        "udp6 a; bind a any6:1; set a IP_RECVTOS 1; set a IP_RECVTTL 1; udp b; bind b lo:2; set b IP_TOS 16; set b IP_TTL 7; send b 3 lo:1; recv a 9; set a IP_PKTINFO 1; send b 3 lo:1; recv a 9; \
+         set a IPV6_RECVPKTINFO 1; set a IPV6_RECVTCLASS 1; set a IPV6_RECVHOPLIMIT 1; send b 3 lo:1; recv a 9; udp6 c; bind c lo6:3; set c IPV6_TCLASS 32; set c IPV6_UNICAST_HOPS 6; send c 3 lo6:1; \
+         recv a 9; set a IPV6_RECVPKTINFO 0; send b 3 lo:1; recv a 9; set a IP_RECVORIGDSTADDR 1; set a IPV6_RECVORIGDSTADDR 1; send b 3 lo:1; recv a 9; send c 3 lo6:1; recv a 9",
+    ),
+    (
+        "dual_options_udp_send",
+        "udp a; bind a lo:1; set a IP_RECVTOS 1; set a IP_RECVTTL 1; set a IP_PKTINFO 1; udp6 b; bind b any6:2; set b IP_TOS 16; set b IP_TTL 7; set b IPV6_TCLASS 32; set b IPV6_UNICAST_HOPS 6; \
+         send b 3 map:1; recv a 9; connect b map:1; send b 3; recv a 9; get b IP_MTU; get b IPV6_MTU; name b; peer b",
+    ),
+    (
+        "dual_options_udp_send_from",
+        "udp a; bind a any:1; set a IP_PKTINFO 1; udp6 b; bind b any6:2; send b 3 map:1 from=lo2; recv a 9; send b 3 map:1 from=map2; recv a 9; send b 3 map:1 from=lo6; recv a 9;  \
+         send b 3 lo6:1 from=map2",
+    ),
+    (
+        "dual_udp_connect",
+        "udp b; bind b lo:2; udp6 a; connect a map:2; name a; peer a; send a 3; recv b 9; send b 4 @a; disc a; name a; peer a",
+    ),
+    (
+        "dual_udp_connect_bound",
+        "udp6 a; bind a any6:1; connect a map:2; name a; peer a; disc a; name a; connect a lo6:2; name a; disc a; name a",
+    ),
+    (
+        "dual_udp_connect_other",
+        "udp6 a; connect a map:2; connect a lo6:2; name a; peer a; udp6 b; connect b lo6:2; connect b map:2; name b; peer b",
+    ),
+    (
+        "dual_udp_connected_sends",
+        "udp6 b; bind b lo6:2; udp c; bind c lo:2; udp6 a; connect a map:2; send a 3 lo6:2; recv b 9; send a 3 map:2; recv c 9; udp6 d; connect d lo6:2; send d 3 map:2; recv c 9",
+    ),
+    (
+        "dual_udp_any",
+        "udp6 b; bind b any6:2; udp6 a; send a 3 any6:2; recv b 9; send a 3 mapany:2; recv b 9; connect a mapany:2; peer a; name a; send a 1; recv b 9; udp6 c; connect c any6:2; peer c",
+    ),
+    (
+        "dual_udp_reply",
+        "udp6 a; bind a any6:1; udp b; bind b lo:2; send b 3 lo2:1; recv a 9; send a 3 @b; recv b 9; send a 3 map:2; recv b 9",
+    ),
+    (
+        "dual_udp_v6only",
+        "udp6 a; set a IPV6_V6ONLY 1; bind a any6:1; udp b; bind b any:1; udp c; bind c lo:2; send c 3 lo:1; recv b 9; recv a 9; udp6 d; bind d lo6:2; send d 3 lo6:1; recv a 9; connect a map:2",
+    ),
+    (
+        "dual_udp_conflicts",
+        "udp6 a; bind a any6:1; udp b; bind b any:1; bind b lo:1; udp6 c; bind c lo6:1; bind c map:1; udp6 d; set d IPV6_V6ONLY 1; bind d any6:1",
+    ),
+    (
+        "dual_udp_reuseaddr",
+        "udp6 a; set a SO_REUSEADDR 1; bind a any6:1; udp b; set b SO_REUSEADDR 1; bind b any:1; udp c; bind c lo:2; send c 3 lo:1; recv a 9; recv b 9; udp6 d; set d SO_REUSEADDR 1; bind d any6:1; \
+         send c 3 lo:1; recv d 9; recv b 9; udp6 e; bind e lo6:2; send e 3 lo6:1; recv a 9; recv d 9",
+    ),
+    (
+        "dual_udp_reuseaddr_v6_later",
+        "udp b; set b SO_REUSEADDR 1; bind b any:1; udp6 a; set a SO_REUSEADDR 1; bind a any6:1; udp c; bind c lo:2; send c 3 lo:1; recv a 9; recv b 9",
+    ),
+    ("dual_udp_refused", "udp6 a; connect a map:2; send a 1; err a; recv a 1"),
+    // Addresses that are not ours.
+    (
+        "foreign_transparent",
+        "tcp a; set a IP_TRANSPARENT 1; get a IP_TRANSPARENT; get a IP_FREEBIND; bind a bad:1; name a; listen a 1; udp b; set b IP_TRANSPARENT 1; bind b bad:1; name b",
+    ),
+    (
+        "foreign_bind6",
+        "tcp6 a; bind a bad6:1; name a; set a IPV6_FREEBIND 1; get a IP_FREEBIND; bind a bad6:1; name a; listen a 1; udp6 b; bind b bad6:1; set b IPV6_TRANSPARENT 1; get b IP_TRANSPARENT; bind b bad6:1; name b",
+    ),
+    (
+        "foreign_bind6_by_v4_option",
+        "tcp6 a; set a IP_FREEBIND 1; get a IPV6_FREEBIND; bind a bad6:1; name a; tcp6 b; set b IP_TRANSPARENT 1; get b IPV6_TRANSPARENT; bind b bad6:2; name b",
+    ),
+    (
+        "foreign_bind_mapped",
+        "tcp6 a; set a IPV6_FREEBIND 1; bind a mapbad:1; name a; tcp6 b; set b IPV6_TRANSPARENT 1; bind b mapbad:2; name b; udp6 c; bind c mapbad:3; set c IP_FREEBIND 1; bind c mapbad:3",
+    ),
+    (
+        "foreign_bind_groups",
+        "tcp a; set a IP_FREEBIND 1; bind a mcast:1; name a; tcp b; set b IP_FREEBIND 1; bind b bcast:1; name b; tcp6 c; set c IPV6_FREEBIND 1; bind c mcast6:1; tcp6 d; set d IPV6_FREEBIND 1; bind d mapmcast:2; name d",
+    ),
+    (
+        "foreign_freebind_late",
+        "tcp a; bind a bad:1; set a IP_FREEBIND 1; bind a bad:1; set a IP_FREEBIND 0; get a IP_FREEBIND; name a; listen a 1",
+    ),
+    (
+        "foreign_connect_freebound",
+        "tcp a; set a IP_FREEBIND 1; bind a bad:2; connect a lo:1; err a; name a; connect a lo:1",
+    ),
+    ("foreign_connect_freebound6", "tcp6 a; set a IPV6_FREEBIND 1; bind a bad6:2; connect a lo6:1; err a; name a"),
+    (
+        "foreign_connect_freebound_mapped",
+        "tcp6 a; set a IPV6_FREEBIND 1; bind a mapbad:2; connect a map:1; err a; name a",
+    ),
+    (
+        "foreign_connect_transparent",
+        "tcp a; set a IP_TRANSPARENT 1; bind a bad:2; connect a lo:1; err a; name a; connect a lo:1",
+    ),
+    (
+        "foreign_connect_once_transparent",
+        "tcp a; set a IP_TRANSPARENT 1; bind a bad:2; set a IP_TRANSPARENT 0; connect a lo:1; err a; name a",
+    ),
+    (
+        "foreign_udp_freebound",
+        "udp a; set a IP_FREEBIND 1; bind a bad:2; send a 1 lo:1; connect a lo:1; err a; name a; set a IP_TRANSPARENT 1; connect a lo:1; name a",
+    ),
+    (
+        "foreign_udp_freebound6",
+        "udp6 a; set a IPV6_FREEBIND 1; bind a bad6:2; send a 1 lo6:1; connect a lo6:1; err a; name a",
+    ),
+    (
+        "foreign_udp_transparent",
+        "udp a; set a IP_TRANSPARENT 1; bind a bad:2; udp b; bind b lo:1; send a 1 lo:1; connect a lo:1; err a; name a; peer a",
+    ),
+    (
+        "foreign_udp_from",
+        "udp a; send a 1 lo:1 from=bad; set a IP_FREEBIND 1; send a 1 lo:1 from=bad; udp b; bind b lo:1; send a 1 lo:1 from=lo2; recv b 9; set a IP_TRANSPARENT 1; send a 1 lo:1 from=bad",
+    ),
+    (
+        "foreign_udp_from6",
+        "udp6 a; send a 1 lo6:1 from=bad6; set a IPV6_FREEBIND 1; send a 1 lo6:1 from=bad6; set a IPV6_FREEBIND 0; set a IPV6_TRANSPARENT 1; send a 1 lo6:1 from=bad6; send a 1 lo6:1 from=mcast6",
+    ),
+    // Sockets that keep to one interface.
+    (
+        "device_option",
+        "tcp a; dev a t0; get a SO_BINDTODEVICE; dev a lo; get a SO_BINDTODEVICE; dev a nowhere; get a SO_BINDTODEVICE; dev a a-name-of-far-too-many-bytes; dev a -; get a SO_BINDTODEVICE; get a SO_BINDTOIFINDEX",
+    ),
+    (
+        "device_listener",
+        "tcp l; dev l t0; bind l any:1; listen l 5; tcp a; connect a lo:1; err a; tcp b; connect b dev:1; err b; name b; accept l c; name c; get c SO_BINDTODEVICE; dev l -; tcp d; connect d lo:1; err d; accept l e; get e SO_BINDTODEVICE",
+    ),
+    (
+        "device_listener6",
+        "tcp6 l; dev l t0; bind l any6:1; listen l 5; tcp6 a; connect a lo6:1; err a; tcp6 b; connect b dev6:1; err b; accept l c; name c; get c SO_BINDTODEVICE; tcp d; connect d lo:1; err d; tcp e; connect e dev:1; err e",
+    ),
+    (
+        "device_listener_lo",
+        "tcp l; dev l lo; bind l any:1; listen l 5; tcp a; connect a lo:1; err a; accept l b; get b SO_BINDTODEVICE; send a 3; recv b 9; dev l -; get b SO_BINDTODEVICE; tcp c; connect c dev:1; err c; dev l lo; tcp d; connect d dev:1; err d",
+    ),
+    (
+        "device_listeners",
+        "tcp l; dev l t0; bind l any:1; listen l 5; tcp m; dev m lo; bind m any:1; listen m 5; tcp n; bind n any:1; dev n lo; bind n any:1; tcp a; connect a lo:1; accept m b; accept l c; tcp d; connect d dev:1; accept l e",
+    ),
+    (
+        "device_listener_best",
+        "tcp l; set l SO_REUSEPORT 1; bind l any:1; listen l 5; tcp m; set m SO_REUSEPORT 1; bind m any:1; dev m lo; listen m 5; tcp a; connect a lo:1; accept l b; accept m b; tcp c; connect c dev:1; accept m d; accept l d",
+    ),
+    (
+        "device_connect",
+        "tcp l; bind l any:1; listen l 5; tcp a; dev a lo; connect a lo:1; err a; accept l b; get b SO_BINDTODEVICE; tcp c; dev c t0; connect c dev:1; err c; accept l d; name d; peer d; name c; get d SO_BINDTODEVICE",
+    ),
+    (
+        "device_bind_address",
+        "tcp a; dev a t0; bind a lo:1; name a; tcp b; dev b lo; bind b dev:2; name b; tcp6 c; dev c t0; bind c lo6:3; tcp6 d; dev d lo; bind d dev6:4; tcp6 e; dev e t0; bind e dev6:5; name e; udp6 f; dev f t0; bind f lo6:6",
+    ),
+    (
+        "device_changes_meet",
+        "tcp a; dev a t0; bind a lo:1; tcp b; dev b lo; bind b lo:1; dev b -; get b SO_BINDTODEVICE; listen a 1; listen b 1; tcp c; bind c lo:1",
+    ),
+    (
+        "reuse_changes_meet",
+        "tcp a; set a SO_REUSEADDR 1; bind a lo:1; tcp b; set b SO_REUSEADDR 1; bind b lo:1; set a SO_REUSEADDR 0; get a SO_REUSEADDR; listen a 1; listen b 1; set b SO_REUSEADDR 0; tcp c; set c SO_REUSEADDR 1; bind c lo:1",
+    ),
+    (
+        "reuseport_changes_meet",
+        "tcp a; set a SO_REUSEPORT 1; bind a lo:1; tcp b; set b SO_REUSEPORT 1; bind b lo:1; set a SO_REUSEPORT 0; get a SO_REUSEPORT; listen a 1; listen b 1",
+    ),
+    (
+        "device_connected",
+        pair!("dev a lo; send a 3; recv b 9; dev b lo; send b 3; recv a 9; dev a -; send a 2; recv b 9"),
+    ),
+    (
+        "device_udp",
+        "udp a; dev a t0; bind a any:1; set a IP_PKTINFO 1; udp b; bind b any:2; send b 3 lo:1; recv a 9; send b 3 dev:1; recv a 9; dev a -; send b 3 lo:1; recv a 9; dev a lo; send b 3 dev:1; recv a 9; send b 3 lo:1; recv a 9",
+    ),
+    (
+        "device_udp6",
+        "udp6 a; dev a t0; bind a any6:1; set a IPV6_RECVPKTINFO 1; udp6 b; bind b any6:2; send b 3 lo6:1; recv a 9; send b 3 dev6:1; recv a 9; send b 3 map:1; recv a 9; dev a -; send b 3 lo6:1; recv a 9; send b 3 map:1; recv a 9",
+    ),
+    (
+        "device_udp_best",
+        "udp a; set a SO_REUSEADDR 1; dev a lo; bind a any:1; udp b; set b SO_REUSEADDR 1; bind b any:1; udp c; bind c lo:2; send c 3 lo:1; recv b 9; recv a 9; send c 3 dev:1; recv a 9; recv b 9",
+    ),
+    (
+        "device_udp_connected",
+        "udp a; bind a lo:1; udp b; bind b lo:2; connect a lo:2; dev a t0; send b 3 lo:1; recv a 9; dev a lo; send b 3 lo:1; recv a 9; send a 2; recv b 9",
+    ),
+    (
+        "device_udp_conflicts",
+        "udp a; dev a t0; bind a any:1; udp b; dev b lo; bind b any:1; udp c; bind c any:1; dev b -; get b SO_BINDTODEVICE",
+    ),
 ];

@@ -213,7 +213,8 @@ impl IpLayer {
                         RouteType::Prohibit => return Err(Errno::EACCES),
                     },
                     // Without a route link-scoped destinations leave by the first interface that has a link.
-                    None if link_scoped => {
+                    // (Linux asks for a route to everybody.)
+                    None if link_scoped && dst != ALL_ONES => {
                         let p = self.ports.iter().find(|p| p.up && !p.config.loopback).ok_or(Errno::ENETUNREACH)?;
                         (p.id, None, None, RouteOptions::default(), None)
                     }

@@ -200,6 +200,8 @@ impl IpOpts {
             name::IP_TTL => self.ttl = if n == -1 { None } else { Some(within(n, 1, 255)? as u8) },
             name::IP_MTU_DISCOVER => self.mtu_discover = Some(MtuDiscover::from_int(n)?),
             name::IP_FREEBIND => self.freebind = n != 0,
+            // ip(7): "Setting this socket option requires superuser privileges".
+            name::IP_TRANSPARENT if n != 0 && !cx.privileged => return Err(Errno::EPERM),
             name::IP_TRANSPARENT => self.transparent = n != 0,
             name::IP_BIND_ADDRESS_NO_PORT => self.bind_address_no_port = n != 0,
             name::IP_MINTTL => self.minttl = within(n, 0, 255)? as u8,
@@ -278,6 +280,7 @@ impl IpOpts {
             name::IPV6_AUTOFLOWLABEL => self.auto_flow_label = Some(n != 0),
             name::IPV6_MINHOPCOUNT => self.minhops = within(n, 0, 255)? as u8,
             name::IPV6_FREEBIND => self.freebind = n != 0,
+            name::IPV6_TRANSPARENT if n != 0 && !cx.privileged => return Err(Errno::EPERM),
             name::IPV6_TRANSPARENT => self.transparent = n != 0,
             name::IPV6_RECVERR => self.recverr6 = n != 0,
             name::IPV6_RECVPKTINFO => self.wanted.pktinfo6 = n != 0,

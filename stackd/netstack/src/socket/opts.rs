@@ -593,6 +593,23 @@ mod tests {
         assert_eq!(v6only, Err(Errno::EINVAL));
     }
 
+    /// An unprivileged program could take any address, and leave the interface that it had been put on.
+    #[test]
+    fn what_takes_privileges_is_eperm_without() {
+        let mut o = SockOpts::default();
+        for (level, option) in [(name::SOL_IP, name::IP_TRANSPARENT), (name::SOL_IPV6, name::IPV6_TRANSPARENT)] {
+            assert_eq!(set(&mut o, level, option, 1), Err(Errno::EPERM));
+            set(&mut o, level, option, 0).expect("off is for everybody");
+        }
+        let mut bind = |cx, to: &[u8]| {
+            o.set(cx, name::SOL_SOCKET, name::SO_BINDTODEVICE, to, &Nothing, |_| Err(Errno::ENOENT)).map(drop)
+        };
+        bind(CX, b"eth0\0").expect("the first time is for everybody");
+        assert_eq!(bind(CX, b""), Err(Errno::EPERM));
+        assert_eq!(bind(CX, b"eth9\0"), Err(Errno::ENODEV));
+        bind(Context { privileged: true, ..CX }, b"").expect("privileged");
+    }
+
     #[test]
     fn what_is_set_is_read_back() {
         let mut o = SockOpts::default();

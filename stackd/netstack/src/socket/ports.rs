@@ -159,6 +159,15 @@ impl PortTable {
         Ok(())
     }
 
+    /// The options of a socket that has `port` changed. Linux asks nobody then: who does not get along any more learns it by `listen`.
+    /// Who shared the port once by `SO_REUSEPORT` goes on being shared with.
+    pub fn change_claim(&mut self, port: u16, claim: Claim) {
+        let Some(bucket) = self.buckets.get_mut(&port) else { return };
+        if let Some(mine) = bucket.claims.iter_mut().find(|c| c.sock == claim.sock) {
+            *mine = Claim { reuseport: claim.reuseport || mine.reuseport, ..claim };
+        }
+    }
+
     /// Claims `port`, or changes the claim on it, whoever else has it (Linux's `SK_FORCE_REUSE`).
     pub fn replace(&mut self, port: u16, claim: Claim) {
         let bucket = self.buckets.entry(port).or_default();

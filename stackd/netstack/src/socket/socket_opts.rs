@@ -15,13 +15,15 @@ impl SockOpts {
     ) -> Result<Effect, Errno> {
         if option == name::SO_BINDTODEVICE {
             let end = value.iter().position(|&b| b == 0).unwrap_or(value.len()).min(15);
-            self.device = match &value[..end] {
+            let device = match &value[..end] {
                 [] => None,
                 bytes => {
                     let text = core::str::from_utf8(bytes).map_err(|_| Errno::ENODEV)?;
                     Some(ports.named(text).ok_or(Errno::ENODEV)?)
                 }
             };
+            self.may_leave_device(cx)?;
+            self.device = device;
             return Ok(Effect::Claim);
         }
         let n = int(value)?;
@@ -61,6 +63,7 @@ impl SockOpts {
             name::SO_BUSY_POLL => self.busy_poll = within(n, 0, i32::MAX)? as i32,
             name::SO_ZEROCOPY => self.zerocopy = within(n, 0, 1)? == 1,
             name::SO_BINDTOIFINDEX => {
+                self.may_leave_device(cx)?;
                 let found = |p: &PortId| ports.exists(*p);
                 self.device = match within(n, 0, i32::MAX)? {
                     0 => None,
@@ -77,6 +80,11 @@ impl SockOpts {
             _ => return self.set_flow(cx, option, n, value),
         }
         Ok(Effect::None)
+    }
+
+    /// Linux: everybody may keep a socket to an interface, and only who has privileges takes it away again.
+    const fn may_leave_device(&self, cx: Context) -> Result<(), Errno> {
+        if self.device.is_some() && !cx.privileged { Err(Errno::EPERM) } else { Ok(()) }
     }
 
     /// Options that a live connection must hear of.

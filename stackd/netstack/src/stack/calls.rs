@@ -9,7 +9,7 @@ use crate::socket::{Binding, Body, Listener, Locks, Socket, UdpSock};
 use crate::store::{ByteStore, FifoKind, OwnerId};
 use crate::types::{Domain, Readiness, Shutdown, SocketKind};
 use stackd_base::{Errno, FifoId, Instant, Mib, Rng, SockId};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Counters of ephemeral ports (RFC 6056, 3.3.4: "TABLE_LENGTH"): destinations that share one tell little about each other.
@@ -66,6 +66,18 @@ impl Stack {
             IpAddr::V6(_) => s.opts.ip.freebind || s.opts.ip.transparent || self.sysctls.net.nonlocal_bind_v6,
         };
         let ip = addr.ip();
+        // Linux: TCP over IPv6 has no use for a group, foreign addresses allowed or not.
+        if s.kind() == SocketKind::Stream && ip.is_ipv6() && ip.is_multicast() {
+            return Err(Errno::EINVAL);
+        }
+        // RFC 4007: ::1 and link-local addresses are those of one interface only.
+        let narrow = |six: Ipv6Addr| six.is_loopback() || six.is_unicast_link_local();
+        if let (IpAddr::V6(six), Some(device), false) = (ip, s.opts.device, free)
+            && narrow(six)
+            && self.ip.addrs().owner(ip).is_some_and(|owner| owner != device)
+        {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
         if !free && !ip.is_unspecified() && !self.is_bindable(s.kind(), ip) {
             return Err(Errno::EADDRNOTAVAIL);
         }
@@ -437,6 +449,17 @@ pub(in crate::stack) fn datagram_peer(s: &Socket, addr: SocketAddr) -> Result<So
     match (s.domain, addr) {
         (Domain::V6, SocketAddr::V4(_)) if s.is_dual() => Ok(addr),
         _ => family_checked(s, addr, Errno::EAFNOSUPPORT),
+    }
+}
+
+/// `to` for a socket whose own address is chosen: one of IPv6 with an IPv4 address speaks IPv4 only, and "any" is then IPv4's.
+pub(in crate::stack) fn same_family(s: &Socket, to: SocketAddr) -> Result<SocketAddr, Errno> {
+    match (s.domain, s.local.ip(), to.ip()) {
+        (Domain::V6, IpAddr::V4(_), IpAddr::V6(any)) if any.is_unspecified() => {
+            Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), to.port()))
+        }
+        (Domain::V6, IpAddr::V4(_), IpAddr::V6(_)) => Err(Errno::EAFNOSUPPORT),
+        _ => Ok(to),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `connect(2)`.
 
 use super::Stack;
-use super::calls::{PORT_COUNTERS, datagram_peer, family_checked};
+use super::calls::{PORT_COUNTERS, datagram_peer, family_checked, same_family};
 use crate::demux::{FlowEntry, FlowKey, flow_shard};
 use crate::socket::ports::{Hold, PortRange};
 use crate::socket::{Binding, Body, TcpSock};
@@ -59,12 +59,7 @@ impl Stack {
             SocketKind::Stream => family_checked(s, addr, Errno::EINVAL)?,
             SocketKind::Dgram => datagram_peer(s, addr)?,
         };
-        if to.ip().is_unspecified() {
-            // As Linux: connecting to "any" is connecting to this host.
-            to.set_ip(if to.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
-        }
         match &s.body {
-            Body::Udp(_) => return self.udp_connect(now, sock, to),
             Body::Listen(_) => return Err(Errno::EISCONN),
             Body::Tcp(_) if s.connecting => {
                 return match self.connect_outcome(now, sock, store) {
@@ -74,7 +69,15 @@ impl Stack {
             }
             // Also when it has ended: only a disconnect makes it ready for another one.
             Body::Tcp(_) => return Err(Errno::EISCONN),
-            Body::TcpClosed => {}
+            Body::TcpClosed | Body::Udp(_) => {}
+        }
+        to = same_family(s, to)?;
+        if to.ip().is_unspecified() {
+            // As Linux: connecting to "any" is connecting to this host.
+            to.set_ip(if to.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        }
+        if s.kind() == SocketKind::Dgram {
+            return self.udp_connect(now, sock, to);
         }
         if to.ip().is_multicast() || self.ip.addrs().is_broadcast(to.ip()) {
             return Err(Errno::ENETUNREACH);
@@ -92,6 +95,9 @@ impl Stack {
     ) -> Result<(), Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
+        if !s.is_repairing() {
+            self.may_leave_from(s, bound)?;
+        }
         let path = self.ip.route_by(now, &s.query(to.ip(), bound))?;
         let (local_ip, own) = (bound.unwrap_or(path.src), s.opts.ip.local_port_range);
         let (flow, hold) = if s.binding == Binding::Claim {

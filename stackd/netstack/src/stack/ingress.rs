@@ -70,7 +70,13 @@ impl Stack {
             Payload::None | Payload::Owned(_) => Beyond::Nothing,
         };
         let (ip, mut env) = self.ip_parts(now);
-        let delivered = ip.handle_packet(&mut env, port, &packet);
+        let mut delivered = ip.handle_packet(&mut env, port, &packet);
+        // Linux: what this host sends to an address of its own has come in by the interface that has the address.
+        if let Delivered::Transport(d) = &mut delivered
+            && let Some(owner) = ip.addrs().owner(d.dst)
+        {
+            d.port = owner;
+        }
         self.dispatch::<S>(now, delivered, beyond, now, store);
         self.handle_tx_complete(now, &packet);
     }

@@ -150,7 +150,12 @@ impl Stack {
         Ok(Context {
             domain: s.domain,
             tcp: s.kind() == SocketKind::Stream,
-            bound: s.binding != Binding::None,
+            // A connection that failed has given its port back.
+            bound: match (s.binding, &s.body) {
+                (Binding::None, _) => false,
+                (Binding::Hold(_), Body::Tcp(t)) => t.attached,
+                (Binding::Claim | Binding::Hold(_), _) => true,
+            },
             wmem_max: self.sysctls.net.wmem_max,
             rmem_max: self.sysctls.net.rmem_max,
             closed: matches!(&s.body, Body::TcpClosed | Body::Udp(_)) || matches!(&s.body, Body::Tcp(t) if !t.attached),
@@ -314,14 +319,14 @@ impl Stack {
         let (port, claim, waiting) = (s.local.port(), claim_of(sock, s, s.local.ip()), waiting_of(sock, s));
         match (&s.body, s.kind()) {
             (_, SocketKind::Dgram) => {
-                self.udp_ports.update(port, claim)?;
+                self.udp_ports.change_claim(port, claim);
                 self.udp_demux.insert_waiting(port, waiting);
             }
             (Body::Listen(_), SocketKind::Stream) => {
-                self.tcp_ports.update(port, claim)?;
+                self.tcp_ports.change_claim(port, claim);
                 self.tcp_demux.insert_waiting(port, waiting);
             }
-            (_, SocketKind::Stream) => self.tcp_ports.update(port, claim)?,
+            (_, SocketKind::Stream) => self.tcp_ports.change_claim(port, claim),
         }
         Ok(())
     }

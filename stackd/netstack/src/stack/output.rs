@@ -7,7 +7,7 @@ use super::flow_label::rehashed;
 use crate::demux::FlowKey;
 use crate::ip::{Outgoing, RouteDecision, RouteQuery, SendError};
 use crate::packet::{Packet, Payload, Sender};
-use crate::socket::Body;
+use crate::socket::{Body, Socket};
 use crate::store::ByteStore;
 use crate::types::SocketKind;
 use stackd_base::{Errno, Instant, PortId, SeqNum, SockId};
@@ -208,6 +208,16 @@ impl Stack {
         // Linux lets TCP over IPv4 bind to groups too; nobody will connect there.
         let group = kind == SocketKind::Dgram || ip.is_ipv4();
         addrs.is_local(ip) || group && (ip.is_multicast() || addrs.is_broadcast(ip))
+    }
+
+    /// Whether packets may leave with this source. Linux asks that of IPv4 alone, and `IP_FREEBIND` is not enough: `IP_TRANSPARENT` is.
+    pub(super) fn may_leave_from(&self, s: &Socket, src: Option<IpAddr>) -> Result<(), Errno> {
+        match src {
+            Some(src @ IpAddr::V4(_)) if !s.opts.ip.transparent && !self.is_bindable(SocketKind::Dgram, src) => {
+                Err(Errno::ENETUNREACH)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The path of a socket as it is now.

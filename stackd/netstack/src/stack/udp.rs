@@ -26,6 +26,7 @@ impl Stack {
     pub(super) fn udp_connect(&mut self, now: Instant, sock: SockId, to: SocketAddr) -> Result<(), Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified());
+        self.may_leave_from(s, bound)?;
         let route = self.ip.route_by(now, &s.query(to.ip(), bound))?;
         if route.broadcast && !s.opts.broadcast {
             return Err(Errno::EACCES);

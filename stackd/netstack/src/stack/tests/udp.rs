@@ -207,7 +207,7 @@ fn sendmsg_chooses_source_and_interface() {
     let mut send = |control: &[u8]| net.a.stack.send_message(now, a, Some(to), control, b"x", &mut net.a.store);
     let index = net.a.port.0;
     assert_eq!(send(&info(index, [10, 0, 0, 77])), Ok(1));
-    assert_eq!(send(&info(0, [10, 9, 9, 9])), Err(Errno::EINVAL));
+    assert_eq!(send(&info(0, [10, 9, 9, 9])), Err(Errno::ENETUNREACH));
     assert_eq!(send(&info(99, [0; 4])), Err(Errno::ENODEV));
     assert_eq!(send(&[1, 2, 3]), Ok(1), "shorter than a header: passed over, as CMSG_FIRSTHDR does");
     let sources: Vec<_> =

@@ -7,7 +7,7 @@ use crate::socket::ancillary::{MAX_SEGMENTS, SendControl};
 use crate::socket::errqueue::QueuedError;
 use crate::socket::{Body, Socket};
 use crate::stack::Stack;
-use crate::stack::calls::datagram_peer;
+use crate::stack::calls::{datagram_peer, same_family};
 use crate::store::ByteStore;
 use crate::types::Readiness;
 use stackd_base::{Errno, Instant, Mib, PortId, SockId};
@@ -34,6 +34,17 @@ pub(super) struct Plan {
     no_checksum: bool,
     priority: u8,
     departure: Option<Instant>,
+}
+
+/// The unspecified address means this host.
+fn here(to: SocketAddr) -> SocketAddr {
+    let ip = match to.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        // With its scope.
+        _ => return to,
+    };
+    SocketAddr::new(ip, to.port())
 }
 
 impl Stack {
@@ -152,7 +163,7 @@ impl Stack {
     ) -> Result<Plan, Errno> {
         let s = self.sockets.get(sock).ok_or(Errno::EBADF)?;
         let peer = match to {
-            Some(to) => datagram_peer(s, to)?,
+            Some(to) => here(same_family(s, datagram_peer(s, to)?)?),
             None => s.peer.ok_or(Errno::EDESTADDRREQ)?,
         };
         if peer.port() == 0 || control.departure.is_some() && s.opts.txtime.is_none() {
@@ -167,6 +178,7 @@ impl Stack {
         let bound = Some(s.local.ip()).filter(|ip| !ip.is_unspecified() && ip.is_ipv4() == v4 && !ip.is_multicast());
         let chosen = control.source.map(|source| self.may_send_from(s, source, v4)).transpose()?;
         let group_source = o.mcast_addr.filter(|_| multicast && v4).map(IpAddr::V4);
+        self.may_leave_from(s, chosen.or(bound))?;
         let query = RouteQuery {
             src: chosen.or(bound).or(group_source),
             port,
@@ -234,7 +246,8 @@ impl Stack {
 
     fn may_send_from(&self, s: &Socket, source: IpAddr, v4: bool) -> Result<IpAddr, Errno> {
         let anything = s.opts.ip.transparent || s.opts.ip.freebind;
-        if source.is_ipv4() != v4 || !(anything || self.ip.addrs().is_local(source)) {
+        // IPv4's routing asks about it later.
+        if source.is_ipv4() != v4 || !(v4 || anything || self.ip.addrs().is_local(source)) {
             return Err(Errno::EINVAL);
         }
         Ok(source)
